@@ -1,0 +1,134 @@
+//! The entries of the journal: what happened, for good.
+//!
+//! They are the journal's rows, the lines of `events.jsonl` and what the console tells. Fields may be added with
+//! a default; what stands is never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Generation, Metrics, Position, RunSpec, Split, Step, WorkerName};
+
+/// One durable fact about a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Entry {
+    Created {
+        spec: RunSpec,
+    },
+    /// The run goes on from a checkpoint, or from the start where there is none. Whatever lay beyond is undone.
+    Resumed {
+        position: Position,
+        workers: u32,
+        epochs: u32,
+        /// Checkpoints that did not verify.
+        damaged: Vec<Step>,
+    },
+    GenerationBegan {
+        generation: Generation,
+        members: Vec<MemberEntry>,
+        position: Position,
+    },
+    EpochEnded(EpochRow),
+    CheckpointStored(CheckpointEntry),
+    CheckpointDeleted {
+        step: Step,
+    },
+    WorkerLost {
+        worker: WorkerName,
+        generation: Generation,
+        reason: String,
+    },
+    StopRequested,
+    /// The test split, once, with the best weights.
+    Tested {
+        step: Step,
+        metrics: Metrics,
+    },
+    Ended {
+        outcome: Outcome,
+    },
+}
+
+/// A member of a generation; its rank is its place in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberEntry {
+    pub worker: WorkerName,
+    pub device: String,
+    pub host: String,
+    pub pid: u32,
+    /// First shard and the one after the last.
+    pub shards: (u32, u32),
+}
+
+/// An epoch's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    pub epoch: Epoch,
+    /// Updates done when it ended.
+    pub step: Step,
+    pub learning_rate: f64,
+    pub train: Metrics,
+    pub split: Split,
+    pub eval: Metrics,
+    /// Better than every epoch before.
+    pub improved: bool,
+    /// The checkpoint whose weights were loaded back afterwards.
+    pub restored: Option<Step>,
+    pub ledger: LedgerRow,
+    /// sha256, hex, of every member's replica.
+    pub weights_digest: String,
+    /// The slowest member's.
+    pub train_ms: u64,
+    pub eval_ms: u64,
+    pub peak_memory_bytes: BTreeMap<WorkerName, u64>,
+}
+
+/// What became of an epoch's samples.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    pub expected: u64,
+    /// Distinct samples visited.
+    pub seen: u64,
+    pub lost: u64,
+    pub repeated: u64,
+    /// Samples of a last short batch, too small for the shards.
+    pub dropped: u64,
+    /// sha256, hex, chained over the steps' sample ids.
+    pub digest: String,
+}
+
+impl LedgerRow {
+    /// Every expected sample was visited once.
+    pub fn is_exact(&self) -> bool {
+        self.seen == self.expected && self.lost == 0 && self.repeated == 0
+    }
+}
+
+/// A stored checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointEntry {
+    pub position: Position,
+    pub size_bytes: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Outcome {
+    Done { early: bool },
+    Stopped { position: Position },
+    Failed { reason: String, kind: FailureKind },
+}
+
+/// Whose fault a failure is; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The run itself: a loss that is not finite, replicas that differ, a checkpoint that cannot be written.
+    Run,
+    /// Data or weights missing or damaged.
+    Data,
+    /// A worker or the network.
+    Cluster,
+}

@@ -1,0 +1,37 @@
+//! The coordinator's decisions, as a value.
+//!
+//! [`Run`] takes events in and gives effects out. It reads no clock, no file, no socket and draws no random
+//! number: time is an argument, and whatever else it needs arrives in an [`Event`]. What must survive a crash
+//! leaves it as [`Effect::Record`], and the durable part of its state, [`History`], is the fold of exactly
+//! those entries, so that the journal and the state cannot drift apart.
+//!
+//! Reading order: `ids` (the words), `spec` (what a run is asked to do), `event` (in and out), `entry` and
+//! `history` (what is durable), `placement`, `epoch` and `retention` (the rules), `run` (the machine), `status`.
+
+mod ids;
+mod metrics;
+mod spec;
+
+mod entry;
+mod event;
+mod history;
+
+mod epoch;
+mod placement;
+mod retention;
+
+mod run;
+mod status;
+
+pub use entry::{CheckpointEntry, Entry, EpochRow, FailureKind, LedgerRow, MemberEntry, Outcome};
+pub use epoch::{Disagreement, combine_blocks};
+pub use event::{
+    Begin, BlockMetrics, Effect, EpochReport, Event, Message, Peer, Progress, Reject, Verdict, WorkerInfo,
+};
+pub use history::History;
+pub use ids::{Epoch, Generation, Position, Step, Time, WorkerName};
+pub use metrics::Metrics;
+pub use placement::shard_blocks;
+pub use run::Run;
+pub use spec::{Restore, RunSpec, SelectSpec, Split};
+pub use status::{Status, WorkerStatus};

@@ -1,0 +1,79 @@
+//! What a run is asked to do, as far as the coordinator's decisions depend on it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Position, Step};
+
+/// Part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    Train,
+    Val,
+    Test,
+}
+
+impl Split {
+    /// The prefix of its metrics in files: `val/loss`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Whether the best weights are loaded back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restore {
+    Never,
+    /// Once, when training ends.
+    End,
+    /// After every epoch that did not improve.
+    Epoch,
+}
+
+/// How the best model is chosen, by top-1 accuracy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectSpec {
+    /// The split evaluated after each epoch.
+    pub split: Split,
+    pub restore: Restore,
+    /// Stop after so many epochs without improvement; 0: never.
+    pub patience: u32,
+}
+
+/// A run's settings. All but `workers` and `epochs` stay as they are for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Members of a generation.
+    pub workers: u32,
+    pub shards: u32,
+    pub epochs: u32,
+    pub steps_per_epoch: u64,
+    /// Samples of the split evaluated after each epoch.
+    pub eval_samples: u64,
+    /// Samples of the test split, reported once at the end; 0: no test.
+    pub test_samples: u64,
+    /// Samples of one evaluation block.
+    pub eval_block: u32,
+    pub select: SelectSpec,
+    /// Newest checkpoints kept besides the best one, at least 1.
+    pub keep: u32,
+    /// How long the workers may take to join and to get ready.
+    pub join_timeout_ms: u64,
+}
+
+impl RunSpec {
+    /// The position at the start of `epoch`.
+    pub fn start_of(&self, epoch: Epoch) -> Position {
+        Position { epoch, step: Step(u64::from(epoch.0) * self.steps_per_epoch) }
+    }
+
+    /// Samples of `split` as evaluated.
+    pub fn samples(&self, split: Split) -> u64 {
+        if split == self.select.split { self.eval_samples } else { self.test_samples }
+    }
+}

@@ -1,0 +1,264 @@
+//! A run's recipe: its immutable settings, complete and checked, as the rest of the program sees them.
+//!
+//! The weights of a run are a function of its recipe, so nothing that shapes them may be implied: `load`
+//! fills every default in, refuses what it does not know, and `to_toml` writes the result down so that it
+//! runs again as it is. What may differ between two starts of the same run (workers, home, name) is not here.
+
+mod choice;
+mod error;
+mod key;
+mod layer;
+mod parameters;
+mod read;
+mod validate;
+mod warn;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+pub use choice::{
+    DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, Precision, Restore, ScheduleName,
+    SelectSplit,
+};
+pub use error::RecipeError;
+pub use layer::Origin;
+pub use parameters::parameter_names;
+
+use layer::Layers;
+
+/// The settings of one run. Field names are the keys of the TOML file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recipe {
+    /// Of the sample order, the augmentation and the initial weights; at most `i64::MAX`, TOML's largest.
+    pub seed: u64,
+    /// Samples of one step over all shards.
+    pub batch: u32,
+    /// Fixed slices of every step's batch; the number of workers may differ.
+    pub shards: u32,
+    pub epochs: u32,
+    pub precision: Precision,
+    /// Intra-op threads of libtorch: another number gives other bits.
+    pub threads: u32,
+    /// Bit-identical on any number of workers.
+    pub exact: bool,
+    /// How often a lost worker's process is started again.
+    pub max_restarts: u32,
+    pub data: Data,
+    pub model: Model,
+    pub train: Train,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+    pub select: Select,
+    pub checkpoint: Checkpoint,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Data {
+    pub name: DataName,
+    /// Where the data lies; absent: fetched or generated into the home's cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Pixels per side.
+    pub image_size: u32,
+    /// Only the first so many training samples, the validation samples included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<u32>,
+    /// Only the first so many test samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<u32>,
+    pub validation: Validation,
+    pub normalize: Normalize,
+}
+
+/// How many training samples are held back for validation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Validation {
+    /// Of the training samples, in (0, 1).
+    Fraction(f64),
+    Count(u32),
+}
+
+impl Validation {
+    /// The number of samples held back of `train_samples`: a fraction is rounded, to at least one sample.
+    #[must_use]
+    pub fn samples(self, train_samples: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            // In range: the fraction is below 1.
+            Self::Fraction(fraction) => ((f64::from(train_samples) * fraction).round() as u32).max(1),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Model {
+    pub name: ModelName,
+    pub weights: Weights,
+}
+
+/// Where the initial weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weights {
+    /// Initialised from the recipe's seed.
+    None,
+    /// A torchvision state dict as `.safetensors`.
+    File(PathBuf),
+}
+
+impl Weights {
+    /// The file, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::None => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl Serialize for Weights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::File(path) => path.serialize(serializer),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Train {
+    /// Globs on parameter names; every other parameter is frozen.
+    pub trainable: Vec<String>,
+    pub frozen_batch_norm: FrozenBatchNorm,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Optimizer {
+    pub name: OptimizerName,
+    pub lr: f64,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub nesterov: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Schedule {
+    pub name: ScheduleName,
+    /// Epochs of half a cosine period.
+    pub t_max: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Select {
+    pub split: SelectSplit,
+    pub metric: Metric,
+    pub restore: Restore,
+    /// Epochs without a better metric before the run stops early; 0: never.
+    pub patience: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Checkpoint {
+    /// 0: at epochs' ends only.
+    pub every_steps: u64,
+    /// How many of the last checkpoints stay, beside the best one.
+    pub keep: u32,
+}
+
+/// Where a recipe comes from; the later in this list, the weaker: sets, environment, file, defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    pub file: Option<PathBuf>,
+    /// `--set` arguments: `a.b=c`.
+    pub sets: Vec<String>,
+    /// Variables that start with `LOCKSTEP_`, under their whole names.
+    pub env: BTreeMap<String, String>,
+    /// What `shards` is when nobody says: the number of workers of the run's creation.
+    pub default_shards: u32,
+}
+
+impl Sources {
+    /// The `LOCKSTEP_…` variables of this process, for [`Sources::env`]. Those that are not UTF-8 cannot
+    /// be recipe values and are left out.
+    #[must_use]
+    pub fn process_env() -> BTreeMap<String, String> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with(layer::ENV_PREFIX))
+            .collect()
+    }
+}
+
+/// A recipe, what to tell the user about it, and where each of its keys came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub recipe: Recipe,
+    pub warnings: Vec<String>,
+    /// By dotted key, for every key that has a value.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+impl Recipe {
+    /// Reads, merges, completes and checks a recipe.
+    ///
+    /// Relative paths are taken from the current directory, as a shell's user expects, and come out
+    /// absolute, so that the resolved recipe runs from anywhere.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, and whatever [`RecipeError`] tells about its content.
+    pub fn load(sources: &Sources) -> Result<Loaded, RecipeError> {
+        let mut layers = Layers::default();
+        if let Some(path) = &sources.file {
+            let label = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| RecipeError::Read { path: label.clone(), source })?;
+            layers.add_file(&text, &label)?;
+        }
+        layers.add_env(&sources.env)?;
+        layers.add_sets(&sources.sets)?;
+        let (mut recipe, origins) = read::recipe(&layers, sources.default_shards.max(1))?;
+        recipe.make_paths_absolute();
+        let warnings = recipe.warnings();
+        Ok(Loaded { recipe, warnings, origins })
+    }
+
+    /// Reads a recipe back from the text of a TOML file; `label` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Recipe::load`], but for the reading of a file.
+    pub fn from_toml_str(text: &str, label: &str) -> Result<Self, RecipeError> {
+        let mut layers = Layers::default();
+        layers.add_file(text, label)?;
+        Ok(read::recipe(&layers, 1)?.0)
+    }
+
+    /// Which parameters train: the names of the model's parameters that a glob of `train.trainable` matches.
+    #[must_use]
+    pub fn trainable_parameters(&self) -> Vec<String> {
+        parameters::matching(self.model.name, &self.train.trainable)
+    }
+
+    fn make_paths_absolute(&mut self) {
+        let absolute = |path: &mut PathBuf| {
+            // A current directory that is gone or not UTF-8 cannot be written into a TOML file.
+            if let Ok(whole) = std::path::absolute(&*path)
+                && whole.to_str().is_some()
+            {
+                *path = whole;
+            }
+        };
+        self.data.path.as_mut().map(absolute);
+        if let Weights::File(path) = &mut self.model.weights {
+            absolute(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

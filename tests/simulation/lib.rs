@@ -1,0 +1,1 @@
+//! Nothing here: the tests are main.rs and tidy.rs.

@@ -1,0 +1,230 @@
+//! The fixed binary tree that every sum over shards follows, whoever holds them.
+//!
+//! `sum(lo, hi) = sum(lo, mid) + sum(mid, hi)` with `mid = lo +` the largest power of two below `hi - lo`. A
+//! member adds up the sub-trees that lie wholly in its block of shards; their roots, the block's *tops*, are
+//! all that it has to tell the others.
+
+use std::ops::{AddAssign, Range};
+
+/// What can be summed element by element.
+pub trait Element: Copy + Default + AddAssign + Send + 'static {}
+impl<T: Copy + Default + AddAssign + Send + 'static> Element for T {}
+
+/// Where a node with at least two shards is cut in two.
+fn middle(node: &Range<u32>) -> u32 {
+    let length = node.end - node.start;
+    // The largest power of two that is below `length`, not equal to it: 4 -> 2, 5 -> 4.
+    node.start + (1 << (length - 1).ilog2())
+}
+
+fn is_leaf(node: &Range<u32>) -> bool {
+    node.end - node.start < 2
+}
+
+/// The largest nodes of the tree over `shards` that lie wholly in `block`, in order; together they are `block`.
+///
+/// At most about 2 · log2 of `shards` of them. An empty block, or one that reaches beyond `shards`, has none.
+#[must_use]
+pub fn tops(block: Range<u32>, shards: u32) -> Vec<Range<u32>> {
+    let mut found = Vec::new();
+    if block.end <= shards {
+        collect_tops(&(0..shards), &block, &mut found);
+    }
+    found
+}
+
+fn collect_tops(node: &Range<u32>, block: &Range<u32>, found: &mut Vec<Range<u32>>) {
+    if node.start >= block.end || node.end <= block.start || node.is_empty() {
+        return;
+    }
+    if block.start <= node.start && node.end <= block.end {
+        found.push(node.clone());
+    } else {
+        let middle = middle(node);
+        collect_tops(&(node.start..middle), block, found);
+        collect_tops(&(middle..node.end), block, found);
+    }
+}
+
+/// Whether `left` and `right` are the two halves of one node.
+fn are_siblings(left: &Range<u32>, right: &Range<u32>, shards: u32) -> bool {
+    let mut node = 0..shards;
+    while !is_leaf(&node) {
+        let middle = middle(&node);
+        if middle == left.end && middle == right.start {
+            return node.start == left.start && node.end == right.end;
+        }
+        // A cut elsewhere than at `middle` lies in one of the halves.
+        node = if left.end < middle { node.start..middle } else { middle..node.end };
+    }
+    false
+}
+
+/// `target += term`, element by element.
+pub fn add<T: Element>(target: &mut [T], term: &[T]) {
+    for (target, term) in target.iter_mut().zip(term) {
+        *target += *term;
+    }
+}
+
+/// Why shards could not be added up.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    #[error("shard {found} came where shard {expected} was due")]
+    OutOfOrder { expected: u32, found: u32 },
+    #[error("a shard of {found} elements came where {expected} were due")]
+    Length { expected: usize, found: usize },
+    #[error("shard {missing} of the block has not come yet")]
+    Incomplete { missing: u32 },
+}
+
+/// Adds up a block's shards along the tree as they come.
+///
+/// Siblings are merged at once, so about log2 of the block's size buffers are alive; freed ones are kept
+/// for the next shard and the next step.
+#[derive(Debug)]
+pub struct TreeSum<T> {
+    shards: u32,
+    block: Range<u32>,
+    length: usize,
+    next: u32,
+    stack: Vec<(Range<u32>, Vec<T>)>,
+    pool: Vec<Vec<T>>,
+}
+
+impl<T: Element> TreeSum<T> {
+    /// A sum of the shards `block` out of `0..shards`, of `length` elements each.
+    #[must_use]
+    pub fn new(shards: u32, block: Range<u32>, length: usize) -> Self {
+        let next = block.start;
+        Self { shards, block, length, next, stack: Vec::new(), pool: Vec::new() }
+    }
+
+    /// A buffer of the right length to fill and [`Self::push`]; it holds what it held before.
+    #[must_use]
+    pub fn buffer(&mut self) -> Vec<T> {
+        self.pool.pop().unwrap_or_else(|| vec![T::default(); self.length])
+    }
+
+    /// Takes the next shard's values over; its buffer comes back through [`Self::buffer`] once merged.
+    ///
+    /// # Errors
+    /// When it is not the next shard's turn or the length is another.
+    pub fn push(&mut self, shard: u32, values: Vec<T>) -> Result<(), TreeError> {
+        self.check(shard, values.len())?;
+        self.stack.push((shard..shard + 1, values));
+        self.merge();
+        Ok(())
+    }
+
+    /// Like [`Self::push`], for values that stay the caller's: every second shard is added without a copy.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_slice(&mut self, shard: u32, values: &[T]) -> Result<(), TreeError> {
+        self.check(shard, values.len())?;
+        let leaf = shard..shard + 1;
+        match self.stack.last_mut() {
+            Some((left, sum)) if are_siblings(left, &leaf, self.shards) => {
+                add(sum, values);
+                left.end = leaf.end;
+            }
+            _ => {
+                let mut buffer = self.buffer();
+                buffer.copy_from_slice(values);
+                self.stack.push((leaf, buffer));
+            }
+        }
+        self.merge();
+        Ok(())
+    }
+
+    fn check(&mut self, shard: u32, length: usize) -> Result<(), TreeError> {
+        if length != self.length {
+            return Err(TreeError::Length { expected: self.length, found: length });
+        }
+        if shard != self.next || shard >= self.block.end {
+            return Err(TreeError::OutOfOrder { expected: self.next, found: shard });
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    fn merge(&mut self) {
+        while let [.., (left, _), (right, _)] = self.stack.as_slice()
+            && are_siblings(left, right, self.shards)
+        {
+            let Some((right, term)) = self.stack.pop() else { return };
+            let Some((left, sum)) = self.stack.last_mut() else { return };
+            add(sum, &term);
+            left.end = right.end;
+            self.pool.push(term);
+        }
+    }
+
+    /// The sums of the block's [`tops`], in order.
+    ///
+    /// # Errors
+    /// When shards of the block are still missing.
+    pub fn tops(&self) -> Result<Vec<&[T]>, TreeError> {
+        if self.next < self.block.end {
+            return Err(TreeError::Incomplete { missing: self.next });
+        }
+        Ok(self.stack.iter().map(|(_, sum)| sum.as_slice()).collect())
+    }
+
+    /// Starts anew with the same block, as for the next step; the buffers are kept.
+    pub fn clear(&mut self) {
+        self.next = self.block.start;
+        self.pool.extend(self.stack.drain(..).map(|(_, buffer)| buffer));
+    }
+}
+
+/// How the whole tree's sum follows from the tops of all blocks.
+#[derive(Debug)]
+pub enum Completion {
+    /// The top with this index.
+    Top(usize),
+    Sum(Box<Self>, Box<Self>),
+}
+
+impl Completion {
+    /// From all blocks' tops in order, which must cover `0..shards`.
+    #[must_use]
+    pub fn new(tops: &[Range<u32>], shards: u32) -> Self {
+        Self::of(&(0..shards), tops)
+    }
+
+    fn of(node: &Range<u32>, tops: &[Range<u32>]) -> Self {
+        if let Ok(index) = tops.binary_search_by_key(&node.start, |top| top.start)
+            && (tops[index] == *node || is_leaf(node))
+        {
+            return Self::Top(index);
+        }
+        let middle = middle(node);
+        let left = Self::of(&(node.start..middle), tops);
+        Self::Sum(Box::new(left), Box::new(Self::of(&(middle..node.end), tops)))
+    }
+
+    /// Finishes the sum of equally long `tops` into `out`. `spare` keeps scratch space between calls.
+    pub fn evaluate<T: Element>(&self, tops: &[&[T]], out: &mut [T], spare: &mut Vec<Vec<T>>) {
+        match self {
+            Self::Top(index) => out.copy_from_slice(tops[*index]),
+            Self::Sum(left, right) => {
+                left.evaluate(tops, out, spare);
+                if let Self::Top(index) = **right {
+                    add(out, tops[index]);
+                } else {
+                    let mut term = spare.pop().unwrap_or_default();
+                    term.resize(out.len(), T::default());
+                    right.evaluate(tops, &mut term, spare);
+                    add(out, &term);
+                    spare.push(term);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
