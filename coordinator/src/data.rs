@@ -15,6 +15,7 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 mod pickle;
+mod preview;
 mod shapes;
 
 use std::fmt;

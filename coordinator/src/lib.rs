@@ -1,4 +1,25 @@
-/// Entry.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+//! Lockstep's coordinator and command line.
+//!
+//! Reading order: `driver` owns a run and carries out what `lockstep-core` decides; `journal`, `store` and
+//! `run_folder` keep it; `grpc` speaks to workers and `convert` is where the wire's types end; `local` and `launch`
+//! run everything on one machine; `recipe` and `data` turn what a person wrote into what a run needs; `cli` is what a
+//! person types. Deliberately absent: libtorch. Gradients never pass through here.
+
+pub mod convert;
+pub mod driver;
+pub mod grpc;
+pub mod journal;
+pub mod launch;
+pub mod local;
+pub mod run_folder;
+pub mod store;
+
+pub mod data;
+pub mod plot;
+pub mod recipe;
+
+pub mod cli;
+
+mod durable;
+
+pub use cli::main;

@@ -1,3 +1,5 @@
+//! The `lockstep` binary.
+
 fn main() -> std::process::ExitCode {
     lockstep_coordinator::main()
 }

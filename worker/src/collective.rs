@@ -17,7 +17,10 @@ pub mod tree;
 pub use cancel::Cancel;
 pub use error::CollectiveError;
 pub use exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Solo};
-pub use frame::Header;
+pub use frame::{Header, Kind};
 pub use mesh::TcpMesh;
 pub use tcp::{Listener, Membership};
 pub use tree::{TreeSum, tops};
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use crate::{Epoch, Generation, Metrics, Position, RunSpec, Split, Step, WorkerNa
 pub enum Entry {
     Created {
         spec: RunSpec,
+        origin: Origin,
     },
     /// The run goes on from a checkpoint, or from the start where there is none. Whatever lay beyond is undone.
     Resumed {
@@ -48,6 +49,20 @@ pub enum Entry {
     Ended {
         outcome: Outcome,
     },
+}
+
+/// What a run is made of, as a resume on another day must find it again. The core only keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The resolved recipe, as TOML.
+    pub recipe: String,
+    /// sha256, hex, of the canonical data set file.
+    pub data_digest: String,
+    /// Training samples used, those for validation included.
+    pub train_samples: u32,
+    pub test_samples: u32,
+    /// sha256, hex, of the initial weights' file; none when they come from the seed.
+    pub weights_digest: Option<String>,
 }
 
 /// A member of a generation; its rank is its place in the list.

@@ -62,7 +62,12 @@ pub(crate) fn check_agreement(reports: &BTreeMap<WorkerName, EpochReport>) -> Re
         } else {
             continue;
         };
-        return Err(Disagreement::Replicas { worker: worker.clone(), reference: reference.clone(), what, epoch });
+        return Err(Disagreement::Replicas {
+            worker: worker.clone(),
+            reference: reference.clone(),
+            what,
+            epoch,
+        });
     }
     let ledger = &first.ledger;
     if !ledger.is_exact() {

@@ -9,19 +9,58 @@ use crate::{
 /// What the outside tells the run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    Joined { worker: WorkerName, info: WorkerInfo },
-    Prepared { worker: WorkerName, generation: Generation, address: String },
-    Progressed { worker: WorkerName, generation: Generation, progress: Progress },
-    EpochReported { worker: WorkerName, generation: Generation, report: EpochReport },
-    EvalReported { worker: WorkerName, generation: Generation, split: Split, blocks: Vec<BlockMetrics> },
-    Halted { worker: WorkerName, generation: Generation, position: Position },
+    Joined {
+        worker: WorkerName,
+        info: WorkerInfo,
+    },
+    Prepared {
+        worker: WorkerName,
+        generation: Generation,
+        address: String,
+    },
+    Progressed {
+        worker: WorkerName,
+        generation: Generation,
+        progress: Progress,
+    },
+    EpochReported {
+        worker: WorkerName,
+        generation: Generation,
+        report: EpochReport,
+    },
+    EvalReported {
+        worker: WorkerName,
+        generation: Generation,
+        split: Split,
+        blocks: Vec<BlockMetrics>,
+    },
+    Halted {
+        worker: WorkerName,
+        generation: Generation,
+        position: Position,
+    },
     /// A checkpoint is durable under its final name.
-    CheckpointStored { generation: Generation, position: Position, size_bytes: u64 },
-    CheckpointFailed { generation: Generation, position: Position, reason: String },
+    CheckpointStored {
+        generation: Generation,
+        position: Position,
+        size_bytes: u64,
+    },
+    CheckpointFailed {
+        generation: Generation,
+        position: Position,
+        reason: String,
+    },
     /// A worker says why it ends.
-    WorkerFailed { worker: WorkerName, reason: String, kind: FailureKind },
+    WorkerFailed {
+        worker: WorkerName,
+        reason: String,
+        kind: FailureKind,
+    },
     /// A worker's session or process ended without a word.
-    WorkerLost { worker: WorkerName, reason: String },
+    WorkerLost {
+        worker: WorkerName,
+        reason: String,
+    },
     StopRequested,
     /// A deadline passed. Spurious ones change nothing.
     Tick,

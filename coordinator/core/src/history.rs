@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{CheckpointEntry, Entry, Epoch, EpochRow, Generation, Metrics, Outcome, Position, RunSpec, Step};
+use crate::{
+    CheckpointEntry, Entry, Epoch, EpochRow, Generation, Metrics, Origin, Outcome, Position, RunSpec, Step,
+};
 
 /// What a restart knows of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     pub spec: RunSpec,
+    pub origin: Origin,
     /// The newest generation that began.
     pub generation: Generation,
     /// One row per finished epoch, in order.
@@ -19,9 +22,10 @@ pub struct History {
 
 impl History {
     /// A run of which nothing is done yet.
-    pub fn new(spec: RunSpec) -> Self {
+    pub fn new(spec: RunSpec, origin: Origin) -> Self {
         Self {
             spec,
+            origin,
             generation: Generation::default(),
             rows: Vec::new(),
             checkpoints: BTreeMap::new(),
@@ -33,8 +37,8 @@ impl History {
     /// Rebuilds a run from its journal; none when the first entry does not create one.
     pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Option<Self> {
         let mut entries = entries.into_iter();
-        let Some(Entry::Created { spec }) = entries.next() else { return None };
-        let mut history = Self::new(spec);
+        let Some(Entry::Created { spec, origin }) = entries.next() else { return None };
+        let mut history = Self::new(spec, origin);
         entries.for_each(|entry| history.fold(&entry));
         Some(history)
     }
@@ -42,7 +46,7 @@ impl History {
     /// Takes one entry in.
     pub fn fold(&mut self, entry: &Entry) {
         match entry {
-            Entry::Created { spec } => *self = Self::new(spec.clone()),
+            Entry::Created { spec, origin } => *self = Self::new(spec.clone(), origin.clone()),
             Entry::Resumed { position, workers, epochs, damaged } => {
                 self.rows.retain(|row| row.epoch < position.epoch);
                 self.checkpoints.retain(|step, _| *step <= position.step && !damaged.contains(step));

@@ -23,7 +23,7 @@ mod retention;
 mod run;
 mod status;
 
-pub use entry::{CheckpointEntry, Entry, EpochRow, FailureKind, LedgerRow, MemberEntry, Outcome};
+pub use entry::{CheckpointEntry, Entry, EpochRow, FailureKind, LedgerRow, MemberEntry, Origin, Outcome};
 pub use epoch::{Disagreement, combine_blocks};
 pub use event::{
     Begin, BlockMetrics, Effect, EpochReport, Event, Message, Peer, Progress, Reject, Verdict, WorkerInfo,

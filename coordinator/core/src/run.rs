@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     BlockMetrics, Disagreement, Effect, Entry, EpochReport, Event, FailureKind, Generation, History, Message,
-    Outcome, Position, Progress, Reject, RunSpec, Step, Time, WorkerInfo, WorkerName,
+    Origin, Outcome, Position, Progress, Reject, RunSpec, Step, Time, WorkerInfo, WorkerName,
 };
 
 /// One run: what is durable of it, who works on it, and where it is.
@@ -86,10 +86,10 @@ enum Stage {
 
 impl Run {
     /// A new run. The returned effects record its creation.
-    pub fn create(now: Time, spec: RunSpec) -> (Self, Vec<Effect>) {
-        let history = History::new(spec.clone());
+    pub fn create(now: Time, spec: RunSpec, origin: Origin) -> (Self, Vec<Effect>) {
+        let history = History::new(spec.clone(), origin.clone());
         let mut run = Self::gathering(now, history, Position::default());
-        run.record(Entry::Created { spec });
+        run.record(Entry::Created { spec, origin });
         let effects = std::mem::take(&mut run.effects);
         (run, effects)
     }
@@ -126,7 +126,9 @@ impl Run {
     pub fn apply(&mut self, now: Time, event: Event) -> Result<Vec<Effect>, Reject> {
         match event {
             Event::Joined { worker, info } => self.on_joined(now, worker, info)?,
-            Event::Prepared { worker, generation, address } => self.on_prepared(worker, generation, address)?,
+            Event::Prepared { worker, generation, address } => {
+                self.on_prepared(worker, generation, address)?
+            }
             Event::Progressed { worker, generation, progress } => {
                 self.member_of(&worker, generation)?;
                 if let Some(worker) = self.workers.get_mut(&worker) {
@@ -145,7 +147,8 @@ impl Run {
             }
             Event::CheckpointFailed { generation, position, reason } => {
                 self.admit_upload(generation)?;
-                let reason = format!("the checkpoint of step {} could not be stored: {reason}", position.step);
+                let reason =
+                    format!("the checkpoint of step {} could not be stored: {reason}", position.step);
                 self.fail(reason, FailureKind::Run);
             }
             Event::WorkerFailed { worker, reason, kind } => self.on_worker_gone(worker, reason, kind)?,
@@ -202,7 +205,9 @@ impl Run {
             Phase::Forming(forming) => format!("{} of {wanted} workers are ready", forming.addresses.len()),
             Phase::Training(training) => match &training.stage {
                 Stage::Stepping => String::new(),
-                Stage::Collecting(reports) => format!("{} of {wanted} members ended the epoch", reports.len()),
+                Stage::Collecting(reports) => {
+                    format!("{} of {wanted} members ended the epoch", reports.len())
+                }
                 Stage::AwaitingBest { .. } => "the best model's checkpoint is being stored".into(),
                 Stage::Halting(positions) => format!("{} of {wanted} members halted", positions.len()),
                 Stage::Holding { step } => format!("the checkpoint of step {step} is being stored"),

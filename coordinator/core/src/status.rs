@@ -47,7 +47,12 @@ impl Run {
             phase: self.phase_name(),
             reason: self.waits_for(),
             generation: self.generation(),
-            position: workers.iter().map(|worker| worker.position).max().unwrap_or_default().max(history.position()),
+            position: workers
+                .iter()
+                .map(|worker| worker.position)
+                .max()
+                .unwrap_or_default()
+                .max(history.position()),
             epochs: history.spec.epochs,
             best_accuracy: history.best().map(|row| row.eval.accuracy()),
             workers,

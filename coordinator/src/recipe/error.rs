@@ -30,7 +30,7 @@ pub enum RecipeError {
     Missing { key: &'static str, file: Option<String>, hint: &'static str },
 
     #[error("`{key}` must be {expected}, but is {found} {}", origin.place())]
-    Invalid { key: String, expected: String, found: String, origin: Origin, hint: Option<String> },
+    Invalid { key: String, expected: String, found: String, origin: Box<Origin>, hint: Option<String> },
 
     #[error("`{pattern}` of `train.trainable` is not a glob {}: {message}", origin.place())]
     Glob { pattern: String, message: String, origin: Origin },

@@ -182,16 +182,15 @@ impl<T: Element> TreeSum<T> {
 
 /// How the whole tree's sum follows from the tops of all blocks.
 #[derive(Debug)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// The top with this index.
     Top(usize),
     Sum(Box<Self>, Box<Self>),
 }
 
 impl Completion {
-    /// From all blocks' tops in order, which must cover `0..shards`.
-    #[must_use]
-    pub fn new(tops: &[Range<u32>], shards: u32) -> Self {
+    /// From all blocks' tops in order, which must cover `0..shards`, at least one.
+    pub(crate) fn new(tops: &[Range<u32>], shards: u32) -> Self {
         Self::of(&(0..shards), tops)
     }
 
@@ -207,24 +206,130 @@ impl Completion {
     }
 
     /// Finishes the sum of equally long `tops` into `out`. `spare` keeps scratch space between calls.
-    pub fn evaluate<T: Element>(&self, tops: &[&[T]], out: &mut [T], spare: &mut Vec<Vec<T>>) {
-        match self {
-            Self::Top(index) => out.copy_from_slice(tops[*index]),
-            Self::Sum(left, right) => {
-                left.evaluate(tops, out, spare);
-                if let Self::Top(index) = **right {
-                    add(out, tops[index]);
-                } else {
-                    let mut term = spare.pop().unwrap_or_default();
-                    term.resize(out.len(), T::default());
-                    right.evaluate(tops, &mut term, spare);
-                    add(out, &term);
-                    spare.push(term);
-                }
-            }
+    pub(crate) fn evaluate<T: Element>(&self, tops: &[&[T]], out: &mut [T], spare: &mut Vec<Vec<T>>) {
+        let (left, right) = match self {
+            Self::Top(index) => return out.copy_from_slice(tops[*index]),
+            Self::Sum(left, right) => (left, right),
+        };
+        left.evaluate(tops, out, spare);
+        if let Self::Top(index) = **right {
+            add(out, tops[index]);
+        } else {
+            let mut term = spare.pop().unwrap_or_default();
+            term.resize(out.len(), T::default());
+            right.evaluate(tops, &mut term, spare);
+            add(out, &term);
+            spare.push(term);
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition, word by word.
+    fn reference(values: &[f32], lo: u32, hi: u32) -> f32 {
+        if hi - lo == 1 {
+            return values[lo as usize];
+        }
+        let mut half = 1;
+        while half * 2 < hi - lo {
+            half *= 2;
+        }
+        reference(values, lo, lo + half) + reference(values, lo + half, hi)
+    }
+
+    fn is_node(node: &Range<u32>, shards: u32) -> bool {
+        let mut at = 0..shards;
+        while at != *node {
+            if is_leaf(&at) {
+                return false;
+            }
+            let middle = middle(&at);
+            at = if node.start < middle { at.start..middle } else { middle..at.end };
+        }
+        true
+    }
+
+    #[test]
+    fn seven_shards_are_cut_as_documented() {
+        assert_eq!(tops(0..7, 7), vec![0..7]);
+        assert_eq!(tops(4..7, 7), vec![4..7]);
+        assert_eq!(tops(0..5, 7), vec![0..4, 4..5]);
+        assert_eq!(tops(1..6, 7), vec![1..2, 2..4, 4..6]);
+        assert_eq!(tops(3..3, 7), vec![]);
+        assert_eq!(tops(3..9, 7), vec![]);
+        assert_eq!(tops(0..0, 0), vec![]);
+    }
+
+    #[test]
+    fn few_buffers_are_alive() {
+        let mut sum = TreeSum::new(64, 0..64, 1);
+        for shard in 0..64 {
+            sum.push_slice(shard, &[1.0_f32]).unwrap();
+        }
+        assert_eq!(sum.tops().unwrap(), [[64.0].as_slice()]);
+        sum.clear();
+        assert_eq!(sum.pool.len(), 6, "log2(64) buffers, kept for the next step");
+    }
+
+    #[test]
+    fn misuse_is_refused() {
+        let mut sum = TreeSum::new(4, 1..3, 2);
+        assert_eq!(sum.push_slice(0, &[0, 0]), Err(TreeError::OutOfOrder { expected: 1, found: 0 }));
+        assert_eq!(sum.push(1, vec![0]), Err(TreeError::Length { expected: 2, found: 1 }));
+        assert_eq!(sum.tops(), Err(TreeError::Incomplete { missing: 1 }));
+        sum.push(1, vec![0, 0]).unwrap();
+        sum.push(2, vec![0, 0]).unwrap();
+        assert_eq!(sum.push_slice(3, &[0, 0]), Err(TreeError::OutOfOrder { expected: 3, found: 3 }));
+    }
+
+    proptest! {
+        #[test]
+        fn tops_are_the_largest_nodes_and_cover_the_block(shards in 1_u32..200, cut in any::<(u32, u32)>()) {
+            let (a, b) = (cut.0 % (shards + 1), cut.1 % (shards + 1));
+            let block = a.min(b)..a.max(b);
+            let tops = tops(block.clone(), shards);
+            let mut at = block.start;
+            for top in &tops {
+                prop_assert_eq!(top.start, at);
+                prop_assert!(top.end > top.start && is_node(top, shards));
+                at = top.end;
+            }
+            prop_assert_eq!(at, block.end);
+            prop_assert!(tops.windows(2).all(|pair| !are_siblings(&pair[0], &pair[1], shards)));
+        }
+
+        #[test]
+        fn any_placement_gives_the_bits_of_the_definition(
+            values in proptest::collection::vec(-1e6_f32..1e6, 1..70),
+            cuts in proptest::collection::vec(any::<u32>(), 0..6),
+            owned in any::<bool>(),
+        ) {
+            let shards = u32::try_from(values.len()).unwrap();
+            let mut bounds: Vec<u32> = cuts.iter().map(|cut| cut % (shards + 1)).collect();
+            bounds.extend([0, shards]);
+            bounds.sort_unstable();
+            let (mut ranges, mut sums) = (Vec::new(), Vec::new());
+            for bound in bounds.windows(2) {
+                let block = bound[0]..bound[1];
+                let mut sum = TreeSum::new(shards, block.clone(), 1);
+                for shard in block.clone() {
+                    let value = [values[shard as usize]];
+                    if owned { sum.push(shard, value.to_vec()) } else { sum.push_slice(shard, &value) }.unwrap();
+                }
+                let found = sum.tops().unwrap();
+                prop_assert_eq!(found.len(), tops(block.clone(), shards).len());
+                sums.extend(found.iter().map(|top| top[0]));
+                ranges.extend(tops(block, shards));
+            }
+            let leaves: Vec<&[f32]> = sums.iter().map(std::slice::from_ref).collect();
+            let mut out = [0.0];
+            Completion::new(&ranges, shards).evaluate(&leaves, &mut out, &mut Vec::new());
+            prop_assert_eq!(out[0].to_bits(), reference(&values, 0, shards).to_bits());
+        }
+    }
+}

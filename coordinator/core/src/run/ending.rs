@@ -69,7 +69,9 @@ impl Run {
         let spec = &self.history.spec;
         let best = self.history.best().map(|row| row.step);
         match best {
-            _ if !self.history.is_trained() => self.end(Outcome::Stopped { position: self.history.position() }),
+            _ if !self.history.is_trained() => {
+                self.end(Outcome::Stopped { position: self.history.position() })
+            }
             Some(weights_step) if spec.test_samples > 0 && spec.select.split != Split::Test => {
                 let generation = self.generation();
                 self.send_all(&Message::Evaluate { generation, split: Split::Test, weights_step });

@@ -9,7 +9,12 @@ use crate::{
 };
 
 impl Run {
-    pub(super) fn on_joined(&mut self, now: Time, worker: WorkerName, info: WorkerInfo) -> Result<(), Reject> {
+    pub(super) fn on_joined(
+        &mut self,
+        now: Time,
+        worker: WorkerName,
+        info: WorkerInfo,
+    ) -> Result<(), Reject> {
         if self.workers.contains_key(&worker) {
             return Err(Reject::NameTaken { worker });
         }
@@ -62,20 +67,22 @@ impl Run {
             .zip(&blocks)
             .map(|((worker, address), shards)| Peer { worker, address, shards: *shards })
             .collect();
-        let entries = self.workers.iter().zip(&blocks).map(|((worker, Worker { info, .. }), shards)| MemberEntry {
-            worker: worker.clone(),
-            device: info.device.clone(),
-            host: info.host.clone(),
-            pid: info.pid,
-            shards: *shards,
-        });
+        let entries =
+            self.workers.iter().zip(&blocks).map(|((worker, Worker { info, .. }), shards)| MemberEntry {
+                worker: worker.clone(),
+                device: info.device.clone(),
+                host: info.host.clone(),
+                pid: info.pid,
+                shards: *shards,
+            });
         let position = self.start;
         self.record(Entry::GenerationBegan { generation, members: entries.collect(), position });
 
         let checkpoint = (position.step.0 > 0).then_some(position.step);
         let hold = self.stopping || self.history.is_trained();
         for (rank, worker) in members.iter().enumerate() {
-            let begin = Begin { generation, rank: rank as u32, peers: peers.clone(), position, checkpoint, hold };
+            let begin =
+                Begin { generation, rank: rank as u32, peers: peers.clone(), position, checkpoint, hold };
             self.send(worker.clone(), Message::Begin(begin));
         }
         self.phase = Phase::Training(Training { generation, members, stage: Stage::Stepping });

@@ -6,8 +6,8 @@ use super::{Phase, Run, Stage};
 use crate::epoch::{check_agreement, combine_blocks};
 use crate::retention::superseded;
 use crate::{
-    CheckpointEntry, Disagreement, Effect, Entry, EpochReport, EpochRow, Generation, Message, Position, Reject,
-    Restore, Verdict, WorkerName,
+    CheckpointEntry, Disagreement, Effect, Entry, EpochReport, EpochRow, Generation, Message, Position,
+    Reject, Restore, Verdict, WorkerName,
 };
 
 impl Run {
@@ -18,7 +18,9 @@ impl Run {
         report: EpochReport,
     ) -> Result<(), Reject> {
         self.member_of(&worker, generation)?;
-        let Phase::Training(training) = &mut self.phase else { return Err(self.refuse(worker, "EpochReport")) };
+        let Phase::Training(training) = &mut self.phase else {
+            return Err(self.refuse(worker, "EpochReport"));
+        };
         match &mut training.stage {
             Stage::Stepping => training.stage = Stage::Collecting(BTreeMap::from([(worker, report)])),
             Stage::Collecting(reports) => {
@@ -44,7 +46,8 @@ impl Run {
         let split = spec.select.split;
         let blocks = reports.values().flat_map(|report| &report.blocks);
         let eval = combine_blocks(split, spec.eval_samples, spec.eval_block, blocks)?;
-        let first = reports.values().next().expect("an epoch's row is made when all of at least one member reported");
+        let first =
+            reports.values().next().expect("an epoch's row is made when all of at least one member reported");
         if !eval.loss_sum.is_finite() {
             return Err(Disagreement::NotFinite { split, epoch: first.epoch.0 });
         }

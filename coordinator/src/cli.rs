@@ -1,0 +1,61 @@
+//! The command line: verbs, their arguments, and the exit codes that scripts rely on.
+//!
+//! Results go to stdout, everything else to stderr. Every error says what happened and, where there is something
+//! to do about it, what.
+
+mod console;
+mod doctor;
+mod error;
+mod home;
+mod logging;
+mod recipe;
+mod resume;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::{CliError, code};
+
+/// Exact, elastic, distributed fine-tuning of image classifiers.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, propagate_version = true, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 the run failed · 2 wrong usage or recipe · 3 data, weights or \
+checkpoints missing or damaged · 4 cluster trouble · 130 / 143 stopped by SIGINT / SIGTERM, after a checkpoint";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Train a recipe on this machine: a coordinator and N workers
+    Train(train::TrainArgs),
+    /// Go on with a run that was interrupted, or extend one that is done
+    Resume(resume::ResumeArgs),
+    /// Write, show and check recipes
+    Recipe(recipe::RecipeArgs),
+    /// Tell whether this machine is ready, in a form to paste into a report
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // clap prints usage errors itself and leaves with 2.
+    let arguments = Arguments::parse();
+    let result = match arguments.verb {
+        Verb::Train(args) => train::run(args),
+        Verb::Resume(args) => resume::run(args),
+        Verb::Recipe(args) => recipe::run(args).map(|()| 0),
+        Verb::Doctor(args) => doctor::run(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.code)
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Durations as people say them.
+
+use std::time::Duration;
+
+/// `41s`, `3m 07s`, `2h 05m`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m {seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h {minutes:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        for (seconds, words) in [(0.4, "0s"), (59.6, "1m 00s"), (187.0, "3m 07s"), (7_510.0, "2h 05m")] {
+            assert_eq!(duration(Duration::from_secs_f64(seconds)), words);
+        }
+    }
+}

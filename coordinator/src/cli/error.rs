@@ -1,0 +1,69 @@
+//! What a person is told when a command cannot do its work, and the exit code that scripts see.
+
+use std::fmt;
+
+/// Exit codes, the same for every command.
+pub mod code {
+    /// The run failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage or recipe.
+    pub const USAGE: u8 = 2;
+    /// Data, weights or checkpoints are missing or damaged.
+    pub const DATA: u8 = 3;
+    /// A worker or the network failed.
+    pub const CLUSTER: u8 = 4;
+    /// Stopped by SIGINT.
+    pub const INTERRUPTED: u8 = 130;
+    /// Stopped by SIGTERM.
+    pub const TERMINATED: u8 = 143;
+}
+
+/// One clear message, what to do about it, and the exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CliError {
+    pub message: String,
+    pub hint: Option<String>,
+    pub code: u8,
+}
+
+impl CliError {
+    /// An error without advice.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code }
+    }
+
+    /// Adds advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
+
+/// What went wrong outside the user's reach: the whole chain on one line.
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => error,
+            Err(error) => Self::new(code::FAILED, format!("{error:#}")),
+        }
+    }
+}
+
+impl From<crate::data::DataError> for CliError {
+    fn from(error: crate::data::DataError) -> Self {
+        Self { message: error.to_string(), hint: error.hint(), code: code::DATA }
+    }
+}

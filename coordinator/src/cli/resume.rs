@@ -1,0 +1,161 @@
+//! `lockstep resume`: find the run, find the newest checkpoint that is whole, go on from it.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use lockstep_core::{History, Outcome, Position, Run, Step};
+
+use super::home::{Home, HomeArgs};
+use super::logging::{self, LogArgs};
+use super::train::{self, ClusterArgs};
+use super::{CliError, code};
+use crate::convert;
+use crate::driver::now;
+use crate::journal::Journal;
+use crate::launch::Launch;
+use crate::local::WorkerBinary;
+use crate::recipe::Recipe;
+use crate::run_folder::RunFolder;
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// The run; default: the one worked on last
+    run: Option<String>,
+    /// Train to so many epochs in all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: Option<u32>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    home: HomeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
+    let filter = args.log.filter()?;
+    let home = args.home.open()?;
+    let journal = home.journal()?;
+    let name = match args.run {
+        Some(name) => name,
+        None => newest(&journal, &home)?,
+    };
+    let folder = RunFolder::open(&home.path, &name)?;
+    let history = history(&journal, &name)?;
+    let recipe = Recipe::from_toml_str(&history.origin.recipe, "the run's recipe")?;
+    let epochs = epochs(&history, args.epochs, &name)?;
+    let binary = WorkerBinary::find()?;
+    let workers = args.cluster.asked_for().unwrap_or(history.spec.workers);
+    let workers = train::no_idle_workers(workers, history.spec.shards);
+    let listener = args.cluster.listen()?;
+    logging::start(filter, &folder.log("coordinator")).map_err(anyhow::Error::from)?;
+
+    find_data(&history, &recipe, &home)?;
+    let samples = match history_samples(&history, &recipe) {
+        Ok(samples) => samples,
+        Err(error) => return Err(train::plan_error(&error)),
+    };
+    let (position, damaged) = start_point(&history, &folder)?;
+    let recipe = Recipe { epochs, ..recipe };
+    folder.write_recipe(&recipe.to_toml()).map_err(anyhow::Error::from)?;
+    let facts = train::facts(&binary, &recipe, &history.origin, workers);
+    let origin = history.origin.clone();
+    let (run, effects) = Run::resume(now(), history, position, damaged, workers, epochs);
+    let plan = convert::plan(&name, &recipe, samples, &run.history().spec, &origin);
+    eprintln!("run {name} goes on from epoch {}, step {}", position.epoch.0 + 1, position.step);
+    let launch = Launch {
+        run,
+        effects,
+        folder,
+        journal,
+        plan,
+        facts,
+        blobs: home.blobs,
+        cache: home.cache,
+        binary,
+        workers,
+        listener,
+    };
+    train::start(launch, &recipe)
+}
+
+fn newest(journal: &Journal, home: &Home) -> Result<String, CliError> {
+    let runs = journal.runs().map_err(anyhow::Error::from)?;
+    runs.into_iter().next().ok_or_else(|| {
+        CliError::new(code::USAGE, format!("there is no run in {}", home.path.display()))
+            .hint("start one with `lockstep train`, or name another home with --home")
+    })
+}
+
+fn history(journal: &Journal, name: &str) -> Result<History, CliError> {
+    let entries = journal.entries(name).map_err(|error| CliError::new(code::DATA, error.to_string()))?;
+    History::from_entries(entries).ok_or_else(|| {
+        CliError::new(code::DATA, format!("the journal knows nothing of run {name}"))
+            .hint("the run did not get to its start: train again under another --name")
+    })
+}
+
+/// The epochs to train to, if anything is left to do.
+fn epochs(history: &History, asked: Option<u32>, name: &str) -> Result<u32, CliError> {
+    let done = history.rows.len() as u32;
+    let usage = |message: String| CliError::new(code::USAGE, message);
+    match asked {
+        Some(epochs) if epochs < done => Err(usage(format!("run {name} has {done} epochs done already"))),
+        Some(epochs) => Ok(epochs),
+        None if matches!(history.outcome, Some(Outcome::Done { .. })) => {
+            let longer = history.spec.epochs * 2;
+            Err(usage(format!("run {name} is done, with {done} epochs"))
+                .hint(format!("train on with `lockstep resume {name} --epochs {longer}`")))
+        }
+        None => Ok(history.spec.epochs),
+    }
+}
+
+/// The data set and weights that the run began with must be in the cache, or be found again with the same digest.
+fn find_data(history: &History, recipe: &Recipe, home: &Home) -> Result<(), CliError> {
+    let changed = |what: &str| {
+        CliError::new(code::DATA, format!("{what} is not what the run began with"))
+            .hint("bring the old files back, or start a new run")
+    };
+    let origin = &history.origin;
+    if !home.blobs.contains(&origin.data_digest)
+        && train::resolve_data(recipe, home)?.digest != origin.data_digest
+    {
+        return Err(changed("the data set"));
+    }
+    if let Some(digest) = &origin.weights_digest
+        && !home.blobs.contains(digest)
+        && train::resolve_weights(recipe, home)?.as_ref() != Some(digest)
+    {
+        return Err(changed("the weights file"));
+    }
+    Ok(())
+}
+
+/// The same counts as at the run's creation, told from its specification.
+fn history_samples(history: &History, recipe: &Recipe) -> Result<convert::SampleCounts, convert::PlanError> {
+    convert::SampleCounts::new(recipe, history.origin.train_samples, history.origin.test_samples)
+}
+
+/// Where to go on, and which checkpoints do not verify. Those are told of and set aside.
+fn start_point(history: &History, folder: &RunFolder) -> Result<(Position, Vec<Step>), CliError> {
+    let mut verified = BTreeSet::new();
+    let mut damaged = Vec::new();
+    for step in history.checkpoints.keys().rev() {
+        match folder.checkpoints().verify(*step) {
+            Ok(_) => {
+                verified.insert(*step);
+            }
+            Err(damage) => {
+                eprintln!("warning: the checkpoint of step {step} is not used: {damage}");
+                folder.checkpoints().set_aside(*step).map_err(anyhow::Error::from)?;
+                damaged.push(*step);
+            }
+        }
+    }
+    let position = history.resume_point(&verified).unwrap_or_default();
+    if position == Position::default() && !history.checkpoints.is_empty() {
+        eprintln!("warning: no checkpoint is whole; the run starts again, which gives the same weights");
+    }
+    Ok((position, damaged))
+}

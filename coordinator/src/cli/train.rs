@@ -1,0 +1,272 @@
+//! `lockstep train`: everything is checked before anything is made, so that bad input leaves nothing behind.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lockstep_core::{FailureKind, Origin, Outcome, Run};
+
+use super::console::{Console, DownloadBar};
+use super::home::{Home, HomeArgs};
+use super::logging::{self, LogArgs};
+use super::{CliError, code};
+use crate::convert::{self, SampleCounts};
+use crate::data::{self, DataRequest, ResolvedData};
+use crate::driver::now;
+use crate::launch::{Aborted, Ended, Launch, StopSignal, launch};
+use crate::local::{BinaryError, WorkerBinary};
+use crate::recipe::{self, Loaded, Recipe, Sources};
+use crate::run_folder::{RunFacts, RunFolder};
+
+#[derive(Debug, Args)]
+pub(super) struct TrainArgs {
+    /// The recipe, a TOML file; without one, everything comes from --set and defaults
+    recipe: Option<PathBuf>,
+    /// Change a key of the recipe, e.g. `--set optimizer.lr=0.01`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Name of the run; default: date, model and data
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    home: HomeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// How many workers, and where they find the coordinator.
+#[derive(Debug, Args)]
+pub(super) struct ClusterArgs {
+    /// Worker processes; default: one per GPU, else 2
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Where the coordinator listens, on this machine only; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: std::net::SocketAddr,
+}
+
+impl ClusterArgs {
+    /// A listener, before anything else is made.
+    pub(super) fn listen(&self) -> Result<std::net::TcpListener, CliError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(CliError::new(code::USAGE, format!("{} is not an address of this machine alone", self.listen))
+                .hint("a local run needs no other: leave --listen out, or use 127.0.0.1:PORT"));
+        }
+        std::net::TcpListener::bind(self.listen).map_err(|error| {
+            CliError::new(code::CLUSTER, format!("cannot listen on {}: {error}", self.listen))
+                .hint("choose another port with --listen, or leave it out to take any free one")
+        })
+    }
+
+    /// As many as asked for, else one per GPU, else two.
+    pub(super) fn workers(&self, binary: &WorkerBinary) -> u32 {
+        let gpus = binary.preferred_devices().iter().filter(|device| *device != "cpu").count() as u32;
+        self.workers.unwrap_or(if gpus > 0 { gpus } else { 2 })
+    }
+
+    pub(super) fn asked_for(&self) -> Option<u32> {
+        self.workers
+    }
+}
+
+pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
+    let filter = args.log.filter()?;
+    if let Some(name) = &args.name {
+        RunFolder::path_of(Path::new(""), name)?;
+    }
+    let binary = WorkerBinary::find()?;
+    let workers = args.cluster.workers(&binary);
+    let sources =
+        Sources { file: args.recipe, sets: args.sets, env: Sources::process_env(), default_shards: workers };
+    let Loaded { recipe, warnings, .. } = Recipe::load(&sources)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let workers = no_idle_workers(workers, recipe.shards);
+    let listener = args.cluster.listen()?;
+    let home = args.home.open()?;
+    let name = args.name.unwrap_or_else(|| default_name(&recipe));
+    refuse_existing(&home, &name)?;
+
+    let data = resolve_data(&recipe, &home)?;
+    let weights_digest = resolve_weights(&recipe, &home)?;
+    let samples = sample_counts(&recipe, &data)?;
+    let spec = convert::run_spec(&recipe, samples, workers).map_err(|error| plan_error(&error))?;
+    let origin = Origin {
+        recipe: recipe.to_toml(),
+        data_digest: data.digest.clone(),
+        train_samples: samples.train,
+        test_samples: samples.test,
+        weights_digest,
+    };
+    let plan = convert::plan(&name, &recipe, samples, &spec, &origin);
+
+    let folder = RunFolder::create(&home.path, &name)?;
+    let cannot = |error: std::io::Error| CliError::from(anyhow::Error::from(error).context("writing the run's folder"));
+    folder.write_recipe(&origin.recipe).map_err(cannot)?;
+    logging::start(filter, &folder.log("coordinator")).map_err(cannot)?;
+    draw_samples(&folder, &data);
+    let journal = home.journal()?;
+    let facts = facts(&binary, &recipe, &origin, workers);
+    let (run, effects) = Run::create(now(), spec, origin);
+    let launch = Launch {
+        run,
+        effects,
+        folder,
+        journal,
+        plan,
+        facts,
+        blobs: home.blobs,
+        cache: home.cache,
+        binary,
+        workers,
+        listener,
+    };
+    start(launch, &recipe)
+}
+
+/// Runs it, tells how it went, and gives the exit code.
+pub(super) fn start(start: Launch, recipe: &Recipe) -> Result<u8, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
+    let name = start.folder.name().to_owned();
+    let console = Console::new(&start, recipe);
+    let ended = runtime.block_on(launch(start, |notices| tokio::spawn(console.listen(notices))));
+    match ended {
+        Ok(ended) => conclude(&ended),
+        Err(error) => match error.downcast_ref::<Aborted>() {
+            Some(Aborted(signal)) => Err(CliError::new(exit_code(*signal), "aborted, without a checkpoint")
+                .hint(format!("`lockstep resume {name}` goes on from the last one"))),
+            None => Err(CliError::from(error).hint(format!("when that is mended, `lockstep resume {name}` goes on"))),
+        },
+    }
+}
+
+fn conclude(ended: &Ended) -> Result<u8, CliError> {
+    let name = ended.folder.name();
+    match &ended.outcome {
+        Outcome::Done { .. } => Ok(0),
+        Outcome::Stopped { position } => {
+            eprintln!("stopped at step {}; `lockstep resume {name}` goes on from there", position.step);
+            Ok(ended.signal.map_or(0, exit_code))
+        }
+        Outcome::Failed { reason, kind } => {
+            for exit in ended.exits.iter().filter(|exit| exit.status.code() != Some(0)) {
+                eprintln!("{} ended ({}); the end of {}:", exit.name, exit.describe(), exit.log.display());
+                exit.last_lines().lines().for_each(|line| eprintln!("  | {line}"));
+            }
+            let code = match kind {
+                FailureKind::Run => code::FAILED,
+                FailureKind::Data => code::DATA,
+                FailureKind::Cluster => code::CLUSTER,
+            };
+            Err(CliError::new(code, format!("run {name} failed: {reason}"))
+                .hint(format!("when that is mended, `lockstep resume {name}` goes on")))
+        }
+    }
+}
+
+fn exit_code(signal: StopSignal) -> u8 {
+    match signal {
+        StopSignal::Interrupt => code::INTERRUPTED,
+        StopSignal::Terminate => code::TERMINATED,
+    }
+}
+
+/// More workers than shards would have nothing to do.
+pub(super) fn no_idle_workers(workers: u32, shards: u32) -> u32 {
+    if workers > shards {
+        eprintln!("warning: {workers} workers for {shards} shards: {shards} of them have work, so {shards} are started");
+    }
+    workers.min(shards)
+}
+
+fn default_name(recipe: &Recipe) -> String {
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    format!("{now}-{}-{}", recipe.model.name, recipe.data.name)
+}
+
+fn refuse_existing(home: &Home, name: &str) -> Result<(), CliError> {
+    let path = RunFolder::path_of(&home.path, name)?;
+    if path.exists() {
+        return Err(crate::run_folder::FolderError::Exists { name: name.to_owned(), path }.into());
+    }
+    Ok(())
+}
+
+pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData, CliError> {
+    let name = match recipe.data.name {
+        recipe::DataName::Cifar10 => data::DataName::Cifar10,
+        recipe::DataName::Shapes => data::DataName::Shapes,
+        other => return Err(CliError::new(code::USAGE, format!("data.name = \"{other}\" is not known"))),
+    };
+    let request = DataRequest {
+        name,
+        path: recipe.data.path.clone(),
+        train: recipe.data.train.map(|count| count as usize),
+        test: recipe.data.test.map(|count| count as usize),
+        seed: recipe.seed,
+    };
+    Ok(data::resolve(&request, &home.blobs, &DownloadBar::default())?)
+}
+
+/// Takes the initial weights into the cache.
+pub(super) fn resolve_weights(recipe: &Recipe, home: &Home) -> Result<Option<String>, CliError> {
+    let Some(path) = recipe.model.weights.file() else { return Ok(None) };
+    let cannot = |reason: String| {
+        CliError::new(code::DATA, format!("the weights {} cannot be used: {reason}", path.display()))
+            .hint("model.weights is \"none\" or a torchvision state dict as a .safetensors file")
+    };
+    let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
+    safetensors::SafeTensors::deserialize(&bytes).map_err(|error| cannot(error.to_string()))?;
+    home.blobs.insert_bytes(&bytes).map(Some).map_err(|error| cannot(error.to_string()))
+}
+
+pub(super) fn sample_counts(recipe: &Recipe, data: &ResolvedData) -> Result<SampleCounts, CliError> {
+    SampleCounts::new(recipe, data.train as u32, data.test as u32).map_err(|error| plan_error(&error))
+}
+
+pub(super) fn plan_error(error: &convert::PlanError) -> CliError {
+    CliError::new(code::USAGE, error.to_string())
+        .hint("change batch, shards, data.train, data.test or data.validation")
+}
+
+pub(super) fn facts(binary: &WorkerBinary, recipe: &Recipe, origin: &Origin, workers: u32) -> RunFacts {
+    RunFacts {
+        lockstep_version: env!("CARGO_PKG_VERSION"),
+        libtorch_version: binary.libtorch_version.clone(),
+        data: recipe.data.name.to_string(),
+        data_digest: origin.data_digest.clone(),
+        weights_digest: origin.weights_digest.clone(),
+        shards: recipe.shards,
+        workers,
+        command: std::env::args().collect(),
+    }
+}
+
+/// A look at the data; a run does not fail for want of a picture.
+fn draw_samples(folder: &RunFolder, data: &ResolvedData) {
+    const PICTURES: usize = 40;
+    let drawn = data.first_pictures(PICTURES).map_err(anyhow::Error::from).and_then(|(images, labels)| {
+        let plots = folder.path().join("plots");
+        std::fs::create_dir_all(&plots)?;
+        crate::plot::write_samples(&plots.join("samples.png"), &images, &labels, &data.classes)
+    });
+    if let Err(error) = drawn {
+        tracing::warn!(%error, "the sample pictures could not be drawn");
+    }
+}
+
+impl From<BinaryError> for CliError {
+    fn from(error: BinaryError) -> Self {
+        let hint = match &error {
+            BinaryError::Missing { .. } => {
+                "build it with `cargo build --release`, or name it in LOCKSTEP_WORKER"
+            }
+            BinaryError::Start { .. } => "`deploy/libtorch.sh` puts the libtorch that it needs in place",
+        };
+        Self::new(code::CLUSTER, error.to_string()).hint(hint)
+    }
+}

@@ -1,0 +1,184 @@
+//! Between the wire's types and the core's: the only place where they meet.
+
+mod plan;
+
+use lockstep_core as core;
+use lockstep_core::{Epoch, Event, FailureKind, Generation, Message, Position, Reject, Split, Step, WorkerName};
+use lockstep_proto::v1 as pb;
+use tonic::{Code, Status};
+
+pub(crate) use plan::plan;
+pub use plan::{PlanError, SampleCounts, run_spec};
+
+/// This file speaks version 1 of the contract.
+pub(crate) const PROTOCOL_VERSION: u32 = 1;
+
+/// A message of a joined worker as an event.
+pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) -> Result<Event, Status> {
+    use pb::session_request::Message as Request;
+    let worker = worker.clone();
+    Ok(match message {
+        Request::Join(_) => return Err(Status::invalid_argument("Join comes once, first")),
+        Request::Prepared(pb::Prepared { generation, address }) => {
+            Event::Prepared { worker, generation: Generation(generation), address }
+        }
+        Request::Progress(progress) => Event::Progressed {
+            worker,
+            generation: Generation(progress.generation),
+            progress: core::Progress {
+                position: position(progress.position),
+                train: metrics(progress.train),
+                step_ms: progress.step_ms,
+                exchange_ms: progress.exchange_ms,
+            },
+        },
+        Request::EpochReport(report) => {
+            Event::EpochReported { worker, generation: Generation(report.generation), report: epoch_report(report)? }
+        }
+        Request::EvalReport(report) => Event::EvalReported {
+            worker,
+            generation: Generation(report.generation),
+            split: split(report.split())?,
+            blocks: blocks(&report.blocks),
+        },
+        Request::Halted(halted) => Event::Halted {
+            worker,
+            generation: Generation(halted.generation),
+            position: position(halted.position),
+        },
+        Request::Failed(failed) => {
+            let kind = match failed.kind() {
+                pb::FailureKind::Data => FailureKind::Data,
+                pb::FailureKind::Cluster => FailureKind::Cluster,
+                pb::FailureKind::Unspecified => FailureKind::Run,
+            };
+            Event::WorkerFailed { worker, reason: failed.reason, kind }
+        }
+    })
+}
+
+/// What a worker says of itself.
+pub(crate) fn worker_info(join: &pb::Join) -> core::WorkerInfo {
+    core::WorkerInfo {
+        device: join.device.clone(),
+        host: join.host.clone(),
+        pid: join.pid,
+        libtorch_version: join.libtorch_version.clone(),
+    }
+}
+
+/// A message to a worker, as it goes out. `plan` goes with the welcome, `token` with the start of a generation.
+pub(crate) fn response(
+    message: Message,
+    plan: &pb::Plan,
+    token: impl FnOnce(Generation) -> Vec<u8>,
+) -> pb::SessionResponse {
+    use pb::session_response::Message as Response;
+    let message = match message {
+        Message::Welcome => Response::Welcome(pb::Welcome { run: plan.run.clone(), plan: Some(plan.clone()) }),
+        Message::Prepare { generation } => Response::Prepare(pb::Prepare { generation: generation.0 }),
+        Message::Begin(begin) => {
+            let token = token(begin.generation);
+            Response::Begin(pb::Begin {
+                generation: begin.generation.0,
+                rank: begin.rank,
+                peers: begin.peers.into_iter().map(peer).collect(),
+                token,
+                position: Some(position_pb(begin.position)),
+                checkpoint_step: begin.checkpoint.map(|step| step.0),
+                hold: begin.hold,
+            })
+        }
+        Message::Verdict(verdict) => Response::Verdict(pb::Verdict {
+            generation: verdict.generation.0,
+            epoch: verdict.epoch.0,
+            restore_step: verdict.restore.map(|step| step.0),
+            save: verdict.save,
+            hold: verdict.hold,
+        }),
+        Message::Evaluate { generation, split, weights_step } => Response::Evaluate(pb::Evaluate {
+            generation: generation.0,
+            split: split_pb(split).into(),
+            weights_step: weights_step.0,
+        }),
+        Message::Halt { generation } => Response::Halt(pb::Halt { generation: generation.0 }),
+        Message::Finish { reason } => Response::Finish(pb::Finish { reason }),
+    };
+    pb::SessionResponse { message: Some(message) }
+}
+
+/// A refusal as a gRPC status.
+pub(crate) fn status(reject: &Reject) -> Status {
+    let code = match reject {
+        Reject::StaleGeneration { .. } | Reject::Full { .. } | Reject::OutOfPlace { .. } => Code::FailedPrecondition,
+        Reject::UnknownWorker { .. } => Code::NotFound,
+        Reject::NameTaken { .. } => Code::AlreadyExists,
+        Reject::RunOver => Code::Unavailable,
+    };
+    Status::new(code, reject.to_string())
+}
+
+pub(crate) fn position(position: Option<pb::Position>) -> Position {
+    let pb::Position { epoch, step } = position.unwrap_or_default();
+    Position { epoch: Epoch(epoch), step: Step(step) }
+}
+
+pub(crate) fn split_pb(split: Split) -> pb::Split {
+    match split {
+        Split::Train => pb::Split::Train,
+        Split::Val => pb::Split::Validation,
+        Split::Test => pb::Split::Test,
+    }
+}
+
+fn position_pb(position: Position) -> pb::Position {
+    pb::Position { epoch: position.epoch.0, step: position.step.0 }
+}
+
+fn split(split: pb::Split) -> Result<Split, Status> {
+    match split {
+        pb::Split::Train => Ok(Split::Train),
+        pb::Split::Validation => Ok(Split::Val),
+        pb::Split::Test => Ok(Split::Test),
+        pb::Split::Unspecified => Err(Status::invalid_argument("a report without a split")),
+    }
+}
+
+fn peer(peer: core::Peer) -> pb::Peer {
+    let (start, end) = peer.shards;
+    pb::Peer { name: peer.worker.0, address: peer.address, shards: Some(pb::ShardRange { start, end }) }
+}
+
+fn metrics(metrics: Option<pb::Metrics>) -> core::Metrics {
+    let pb::Metrics { loss_sum, correct, count } = metrics.unwrap_or_default();
+    core::Metrics { loss_sum, correct, count }
+}
+
+fn blocks(blocks: &[pb::BlockMetrics]) -> Vec<core::BlockMetrics> {
+    blocks.iter().map(|block| core::BlockMetrics { block: block.block, metrics: metrics(block.metrics) }).collect()
+}
+
+fn epoch_report(report: pb::EpochReport) -> Result<core::EpochReport, Status> {
+    let split = split(report.split())?;
+    let ledger = report.ledger.unwrap_or_default();
+    Ok(core::EpochReport {
+        epoch: Epoch(report.epoch),
+        position: position(report.position),
+        learning_rate: report.learning_rate,
+        train: metrics(report.train),
+        ledger: core::LedgerRow {
+            expected: ledger.expected,
+            seen: ledger.seen,
+            lost: ledger.lost,
+            repeated: ledger.repeated,
+            dropped: ledger.dropped,
+            digest: hex::encode(ledger.digest),
+        },
+        split,
+        blocks: blocks(&report.blocks),
+        weights_digest: hex::encode(report.weights_digest),
+        train_ms: report.train_ms,
+        eval_ms: report.eval_ms,
+        peak_memory_bytes: report.peak_memory_bytes,
+    })
+}

@@ -1,0 +1,143 @@
+//! The journal: every run's entries in one SQLite file, durable before anybody hears of them.
+//!
+//! `synchronous=FULL` makes a committed entry survive a power cut. One transaction holds all entries of one
+//! decision, so that a restart sees a decision whole or not at all. The file can be read with `sqlite3`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lockstep_core::{Entry, Time};
+use rusqlite::{Connection, params};
+use thiserror::Error;
+
+/// Bumped when a stored entry changes its meaning; an unknown version is refused, never guessed at.
+const FORMAT_VERSION: i64 = 1;
+
+/// Several commands may work in one home; a writer waits this long for another's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS entries (
+        seq   INTEGER PRIMARY KEY AUTOINCREMENT,
+        run   TEXT    NOT NULL,
+        at_ms INTEGER NOT NULL,
+        entry TEXT    NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS entries_by_run ON entries (run, seq);";
+
+/// The open journal of a home.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Connection,
+}
+
+/// The journal cannot be read or written.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    #[error("the journal {path}: {source}")]
+    Open { path: String, source: rusqlite::Error },
+    #[error("the journal {path} has format {found}, this version reads {FORMAT_VERSION}")]
+    Version { path: String, found: i64 },
+    #[error("the journal: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("entry {seq} of run {run} in the journal does not read: {source}")]
+    Entry { run: String, seq: i64, source: serde_json::Error },
+    #[error("an entry cannot be written: {0}")]
+    Encode(serde_json::Error),
+}
+
+impl Journal {
+    /// Opens the journal at `path`, making it where there is none.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let label = path.display().to_string();
+        let open = || -> rusqlite::Result<(Connection, i64)> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            Ok((connection, version))
+        };
+        let (connection, found) = open().map_err(|source| JournalError::Open { path: label.clone(), source })?;
+        match found {
+            0 => {
+                connection.execute_batch(SCHEMA)?;
+                connection.pragma_update(None, "user_version", FORMAT_VERSION)?;
+            }
+            FORMAT_VERSION => {}
+            _ => return Err(JournalError::Version { path: label, found }),
+        }
+        Ok(Self { connection })
+    }
+
+    /// Appends entries in one transaction. They are durable when it returns.
+    pub fn append(&mut self, run: &str, at: Time, entries: &[Entry]) -> Result<(), JournalError> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO entries (run, at_ms, entry) VALUES (?1, ?2, ?3)")?;
+            for entry in entries {
+                let text = serde_json::to_string(entry).map_err(JournalError::Encode)?;
+                insert.execute(params![run, at.0 as i64, text])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// A run's entries in order; empty when there is no such run.
+    pub fn entries(&self, run: &str) -> Result<Vec<Entry>, JournalError> {
+        let mut select = self.connection.prepare("SELECT seq, entry FROM entries WHERE run = ?1 ORDER BY seq")?;
+        let rows = select.query_map([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (seq, text) = row?;
+            serde_json::from_str(&text).map_err(|source| JournalError::Entry { run: run.to_owned(), seq, source })
+        })
+        .collect()
+    }
+
+    /// The names of all runs, the one with the newest entry first.
+    pub fn runs(&self) -> Result<Vec<String>, JournalError> {
+        let mut select =
+            self.connection.prepare("SELECT run FROM entries GROUP BY run ORDER BY MAX(seq) DESC")?;
+        let names = select.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_core::Step;
+
+    #[test]
+    fn entries_come_back_in_order_and_by_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let entries = [Entry::StopRequested, Entry::CheckpointDeleted { step: Step(3) }];
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append("a", Time(1), &entries).unwrap();
+        journal.append("b", Time(2), &entries[..1]).unwrap();
+        drop(journal);
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.entries("a").unwrap(), entries);
+        assert_eq!(journal.entries("c").unwrap(), []);
+        assert_eq!(journal.runs().unwrap(), ["b", "a"]);
+    }
+
+    #[test]
+    fn a_journal_of_another_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Journal::open(&path), Err(JournalError::Version { found: 99, .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        std::fs::write(&path, [b'x'; 4096]).unwrap();
+        assert!(matches!(Journal::open(&path), Err(JournalError::Open { .. })));
+    }
+}

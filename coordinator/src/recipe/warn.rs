@@ -1,0 +1,71 @@
+//! Settings that are allowed and probably not meant. The tutorial's own recipe has two of them, so they
+//! are told and never changed.
+
+use std::f64::consts::PI;
+
+use super::choice::{Normalize, SelectSplit};
+use super::{Recipe, Weights, parameter_names};
+
+impl Recipe {
+    /// What the user should know before waiting for this run, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.select.split == SelectSplit::Test {
+            warnings.push(
+                "select.split = \"test\": the model is selected on the test set: its test accuracy will be too good"
+                    .to_owned(),
+            );
+        }
+        warnings.extend(self.schedule_warning());
+        warnings.extend(self.frozen_warning());
+        if matches!(self.model.weights, Weights::File(_)) && self.data.normalize != Normalize::Imagenet {
+            warnings.push(format!(
+                "data.normalize = \"{}\" with model.weights: torchvision's weights were trained with \"imagenet\"",
+                self.data.normalize
+            ));
+        }
+        if self.select.patience >= self.epochs {
+            warnings.push(format!(
+                "select.patience = {} but epochs = {}: the run never stops early",
+                self.select.patience, self.epochs
+            ));
+        }
+        warnings
+    }
+
+    /// The share of its start that the learning rate has after the last epoch, in 0..=1.
+    fn final_lr_share(&self) -> f64 {
+        (1.0 + (PI * f64::from(self.epochs) / f64::from(self.schedule.t_max)).cos()) / 2.0
+    }
+
+    fn schedule_warning(&self) -> Option<String> {
+        let (t_max, epochs) = (self.schedule.t_max, self.epochs);
+        if t_max == epochs {
+            return None;
+        }
+        let per_cent = 100.0 * self.final_lr_share();
+        let course = if epochs < t_max {
+            format!("the learning rate ends at {per_cent:.0} % of its start")
+        } else {
+            format!(
+                "the learning rate reaches 0 after {t_max} epochs, rises again and ends at {per_cent:.0} % of its start"
+            )
+        };
+        Some(format!("schedule.t_max = {t_max} but epochs = {epochs}: {course}"))
+    }
+
+    fn frozen_warning(&self) -> Option<String> {
+        let trainable = self.trainable_parameters();
+        let all = parameter_names(self.model.name).len();
+        if self.model.weights != Weights::None || trainable.len() == all {
+            return None;
+        }
+        let what = if trainable.iter().all(|name| name.starts_with("fc.")) {
+            "all but the head is frozen: its features are random and stay so".to_owned()
+        } else {
+            format!("{} of {all} parameter tensors are frozen at random values", all - trainable.len())
+        };
+        Some(format!("model.weights = \"none\" and {what}"))
+    }
+}

@@ -1,0 +1,49 @@
+//! `results.csv` and `ledger.csv`, a row per epoch.
+//!
+//! Both are functions of the recipe alone: no clock and no machine is in them, so that two runs of one recipe give
+//! the same bytes however they were interrupted. Times are in `events.jsonl`.
+
+use std::fmt::Write;
+
+use lockstep_core::{EpochRow, History, LedgerRow};
+
+/// A row per epoch: learning rate, losses, accuracies (0 to 1), counts, and whether it was the best so far.
+///
+/// Floats are written in the shortest form that reads back to the same bits.
+pub(super) fn results(history: &History) -> String {
+    let eval = history.spec.select.split.as_str();
+    let mut table = format!(
+        "epoch,step,lr,train/loss,train/acc_top1,train/correct,train/count,\
+         {eval}/loss,{eval}/acc_top1,{eval}/correct,{eval}/count,best\n"
+    );
+    for EpochRow { epoch, step, learning_rate, train, eval, improved, .. } in &history.rows {
+        let cells = [
+            epoch.to_string(),
+            step.to_string(),
+            learning_rate.to_string(),
+            train.loss().to_string(),
+            train.accuracy().to_string(),
+            train.correct.to_string(),
+            train.count.to_string(),
+            eval.loss().to_string(),
+            eval.accuracy().to_string(),
+            eval.correct.to_string(),
+            eval.count.to_string(),
+            u8::from(*improved).to_string(),
+        ];
+        table.push_str(&cells.join(","));
+        table.push('\n');
+    }
+    table
+}
+
+/// A row per epoch: how many samples were to be visited, how many were, and the digest of their order.
+pub(super) fn ledger(history: &History) -> String {
+    let mut table = String::from("epoch,expected,seen,lost,repeated,dropped,digest\n");
+    for EpochRow { epoch, ledger, .. } in &history.rows {
+        let LedgerRow { expected, seen, lost, repeated, dropped, digest } = ledger;
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "{epoch},{expected},{seen},{lost},{repeated},{dropped},{digest}");
+    }
+    table
+}

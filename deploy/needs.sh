@@ -1,0 +1,13 @@
+# Sourced by the other scripts: says in one line what this machine lacks.
+
+missing() {
+  printf '%s: %s\n' "${0##*/}" "$1" >&2
+  exit 1
+}
+
+need_tools() {
+  command -v cargo >/dev/null || missing 'cargo is missing: see https://rustup.rs'
+  command -v c++ >/dev/null || missing 'a C++ compiler is missing: apt-get install g++'
+  command -v python3 >/dev/null || missing 'python3 is missing: apt-get install python3 python3-venv'
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing 'python3 cannot make virtual environments: apt-get install python3-venv'
+}

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Sets up what is missing and runs every check: formatting, lints, all tests. Needs cargo, a C++ compiler
+# and python3 with venv; a GPU is not needed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+. deploy/needs.sh
+need_tools
+cargo fmt --version >/dev/null 2>&1 || missing 'rustfmt is missing: rustup component add rustfmt'
+cargo clippy --version >/dev/null 2>&1 || missing 'clippy is missing: rustup component add clippy'
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+step 'libtorch'
+deploy/libtorch.sh
+step 'formatting'
+cargo fmt --all --check
+step 'lints'
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step 'tests'
+cargo test --workspace --locked --quiet
+step 'passed'

@@ -1,0 +1,200 @@
+//! What a member sees of the others: who holds which shards, and the two operations that the trainer needs.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use super::error::CollectiveError;
+use super::tree::tops;
+
+/// The most that a member may contribute to an [`Collective::all_gather`]. Flags, digests and metrics are far
+/// smaller; a corrupted length must not be able to ask for all memory.
+pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
+
+/// One member's view of a generation: its rank, and the block of shards that every member holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    rank: usize,
+    shards: u32,
+    blocks: Vec<Range<u32>>,
+}
+
+impl Group {
+    /// `blocks` by rank: contiguous, in order, covering `0..shards`; a member may hold none.
+    ///
+    /// # Errors
+    /// [`CollectiveError::InvalidGroup`] when they do not, or when `rank` has no block.
+    pub fn new(rank: usize, shards: u32, blocks: Vec<Range<u32>>) -> Result<Self, CollectiveError> {
+        if shards == 0 {
+            return Err(CollectiveError::InvalidGroup("there are no shards"));
+        }
+        if rank >= blocks.len() {
+            return Err(CollectiveError::InvalidGroup("the rank is not below the world size"));
+        }
+        let mut at = 0;
+        for block in &blocks {
+            if block.start != at || block.end < block.start {
+                return Err(CollectiveError::InvalidGroup("the blocks are not contiguous"));
+            }
+            at = block.end;
+        }
+        if at != shards {
+            return Err(CollectiveError::InvalidGroup("the blocks do not cover the shards"));
+        }
+        Ok(Self { rank, shards, blocks })
+    }
+
+    /// 0-based, dense within a generation.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    #[must_use]
+    pub fn world_size(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Shards of the whole run.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.shards
+    }
+
+    /// The blocks of shards, by rank.
+    #[must_use]
+    pub fn blocks(&self) -> &[Range<u32>] {
+        &self.blocks
+    }
+
+    /// The shards that this member holds.
+    #[must_use]
+    pub fn block(&self) -> Range<u32> {
+        self.blocks[self.rank].clone()
+    }
+
+    /// Every member's tops, by rank.
+    pub(crate) fn tops_by_rank(&self) -> Vec<Vec<Range<u32>>> {
+        self.blocks.iter().map(|block| tops(block.clone(), self.shards)).collect()
+    }
+
+    /// The part of a buffer of `length` elements that member `rank` finishes and hands to all.
+    pub(crate) fn chunk(&self, rank: usize, length: usize) -> Range<usize> {
+        let (each, longer) = (length / self.world_size(), length % self.world_size());
+        let start = |rank: usize| each * rank + rank.min(longer);
+        start(rank)..start(rank + 1)
+    }
+}
+
+/// Operations that all members enter in the same order. Each returns only once every member has entered it, so
+/// they are barriers too. After an error the members are no longer in step: drop it and form a new generation.
+pub trait Collective: Send + Debug {
+    fn rank(&self) -> usize;
+
+    fn world_size(&self) -> usize;
+
+    /// Sums over all shards along the run's tree.
+    ///
+    /// `tops` are this member's sub-tree sums in the order of [`super::tops`] (none when it holds no shard),
+    /// each as long as `out`, which receives the whole sum: the same bits on every member, for any placement.
+    ///
+    /// # Errors
+    /// [`CollectiveError`]; `out` then holds nothing of use.
+    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError>;
+
+    /// Everybody's payload, by rank. Sizes may differ, up to [`MAX_PAYLOAD_BYTES`].
+    ///
+    /// # Errors
+    /// [`CollectiveError`].
+    fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError>;
+}
+
+/// Checks a caller's buffers against what the group holds.
+pub(crate) fn check_tops(expected: usize, tops: &[&[f32]], length: usize) -> Result<(), CollectiveError> {
+    if tops.len() != expected {
+        return Err(CollectiveError::Length { what: "number of tops", expected, found: tops.len() });
+    }
+    match tops.iter().find(|top| top.len() != length) {
+        Some(top) => {
+            Err(CollectiveError::Length { what: "elements of a top", expected: length, found: top.len() })
+        }
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_payload(rank: usize, bytes: u64) -> Result<(), CollectiveError> {
+    let limit_bytes = MAX_PAYLOAD_BYTES as u64;
+    if bytes > limit_bytes {
+        return Err(CollectiveError::PayloadTooLarge { rank, bytes, limit_bytes });
+    }
+    Ok(())
+}
+
+/// A world of one: it holds all shards, so its only top is the whole sum already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Solo;
+
+impl Collective for Solo {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn world_size(&self) -> usize {
+        1
+    }
+
+    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError> {
+        check_tops(1, tops, out.len())?;
+        out.copy_from_slice(tops[0]);
+        Ok(())
+    }
+
+    fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        check_payload(0, payload.len() as u64)?;
+        Ok(vec![payload.to_vec()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_do_not_cover_the_shards_are_refused() {
+        let refused = |rank, shards, blocks: &[(u32, u32)]| {
+            Group::new(rank, shards, blocks.iter().map(|&(start, end)| start..end).collect()).is_err()
+        };
+        assert!(refused(0, 0, &[(0, 0)]));
+        assert!(refused(1, 2, &[(0, 2)]));
+        assert!(refused(0, 2, &[(0, 1)]));
+        assert!(refused(0, 3, &[(0, 1), (2, 3)]));
+        assert!(refused(0, 3, &[(0, 2), (1, 3)]));
+        assert!(refused(0, 2, &[(0, 3), (3, 2)]));
+        assert!(!refused(2, 2, &[(0, 1), (1, 1), (1, 2)]));
+    }
+
+    #[test]
+    fn chunks_cover_any_length() {
+        for world_size in 1..6 {
+            let group =
+                Group::new(0, 1, (0..world_size).map(|rank| u32::from(rank > 0)..1).collect()).unwrap();
+            for length in [0, 1, 4, 5, 17] {
+                let mut at = 0;
+                for rank in 0..group.world_size() {
+                    assert_eq!(group.chunk(rank, length).start, at);
+                    at = group.chunk(rank, length).end;
+                }
+                assert_eq!(at, length);
+            }
+        }
+    }
+
+    #[test]
+    fn alone_the_only_top_is_the_sum() {
+        let mut out = [0.0; 2];
+        Solo.all_reduce(&[&[1.0, 2.0]], &mut out).unwrap();
+        assert_eq!(out, [1.0, 2.0]);
+        assert!(matches!(Solo.all_reduce(&[], &mut out), Err(CollectiveError::Length { .. })));
+        assert!(matches!(Solo.all_reduce(&[&[1.0]], &mut out), Err(CollectiveError::Length { .. })));
+        assert_eq!(Solo.all_gather(b"me").unwrap(), [b"me"]);
+    }
+}

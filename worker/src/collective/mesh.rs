@@ -1,0 +1,219 @@
+//! A generation's connections, one TCP stream to every other member, and the operations over them.
+//!
+//! The calling thread receives; what is large is sent by one scoped thread per peer, so that two members sending
+//! to each other at once cannot lock each other out. Scoped threads borrow the caller's buffers instead of
+//! copying them, and starting them costs far less than a step. Whatever fails closes all connections: it wakes
+//! the other threads here, and tells the other members.
+
+mod reduce;
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Scope};
+
+use super::cancel::{Cancel, close};
+use super::error::CollectiveError;
+use super::exchange::{Collective, Group, MAX_PAYLOAD_BYTES, check_payload, check_tops};
+use super::frame::{HEADER_BYTES, Header, Kind};
+use super::tree::Completion;
+
+/// Payloads up to this size are written without a thread: any socket buffer holds a few of them, so that the
+/// write does not wait for the peer to read.
+const SMALL_BYTES: usize = 4 << 10;
+
+/// A generation's members, each connected with each.
+#[derive(Debug)]
+pub struct TcpMesh {
+    group: Group,
+    peers: Vec<Peer>,
+    completion: Completion,
+    own_tops: usize,
+    cancel: Cancel,
+    sequence: u64,
+    closed: bool,
+    scratch: reduce::Scratch,
+}
+
+#[derive(Debug)]
+struct Peer {
+    rank: usize,
+    tops: usize,
+    stream: Arc<TcpStream>,
+}
+
+impl TcpMesh {
+    /// `streams` by rank, none for the own one.
+    pub(crate) fn new(group: Group, streams: Vec<Option<Arc<TcpStream>>>, cancel: Cancel) -> Self {
+        let tops = group.tops_by_rank();
+        let peers = streams.into_iter().enumerate();
+        let peers = peers.filter_map(|(rank, stream)| Some((rank, stream?)));
+        Self {
+            peers: peers.map(|(rank, stream)| Peer { rank, tops: tops[rank].len(), stream }).collect(),
+            completion: Completion::new(&tops.concat(), group.shards()),
+            own_tops: tops[group.rank()].len(),
+            group,
+            cancel,
+            sequence: 0,
+            closed: false,
+            scratch: reduce::Scratch::default(),
+        }
+    }
+
+    /// Runs one operation in `body`. A failure there has closed the connections, so that the others notice too.
+    fn operation<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self, u64, &Failure) -> Result<T, Reported>,
+    ) -> Result<T, CollectiveError> {
+        if self.cancel.is_cancelled() {
+            return Err(CollectiveError::Cancelled);
+        }
+        if self.closed {
+            return Err(CollectiveError::Closed);
+        }
+        self.sequence += 1;
+        let streams = self.peers.iter().map(|peer| Arc::clone(&peer.stream)).collect();
+        let failure = Failure { first: Mutex::new(None), streams };
+        let result = body(self, self.sequence, &failure);
+        let first = failure.first.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (result, first) {
+            (Ok(value), None) => Ok(value),
+            (_, first) => {
+                self.closed = true;
+                // A cancel closes the sockets, which then looks like lost peers.
+                let cancelled = self.cancel.is_cancelled();
+                Err(first.filter(|_| !cancelled).unwrap_or(CollectiveError::Cancelled))
+            }
+        }
+    }
+}
+
+impl Drop for TcpMesh {
+    fn drop(&mut self) {
+        self.peers.iter().for_each(|peer| close(&peer.stream));
+    }
+}
+
+impl Collective for TcpMesh {
+    fn rank(&self) -> usize {
+        self.group.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.group.world_size()
+    }
+
+    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError> {
+        check_tops(self.own_tops, tops, out.len())?;
+        self.operation(|mesh, sequence, failure| mesh.reduce(sequence, failure, tops, out))
+    }
+
+    fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        check_payload(self.group.rank(), payload.len() as u64)?;
+        self.operation(|mesh, sequence, failure| mesh.gather(sequence, failure, payload))
+    }
+}
+
+/// The first thing that went wrong in an operation; what follows from it is of no interest.
+struct Failure {
+    first: Mutex<Option<CollectiveError>>,
+    streams: Vec<Arc<TcpStream>>,
+}
+
+/// Proof that an error was reported before the operation's threads are waited for: without that, a thread
+/// that is blocked on a peer would be waited for in vain.
+struct Reported;
+
+impl Failure {
+    /// Keeps the first error, and wakes whoever is blocked on any of the streams.
+    fn report(&self, error: CollectiveError) -> Reported {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.streams.iter().for_each(|stream| close(stream));
+        Reported
+    }
+
+    /// Sends to one peer beside the calling thread.
+    fn spawn<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        peer: &Peer,
+        send: impl FnOnce() -> Result<(), CollectiveError> + Send + 'scope,
+    ) -> Result<(), CollectiveError> {
+        let sending = move || {
+            if let Err(error) = send() {
+                self.report(error);
+            }
+        };
+        let thread = thread::Builder::new().name(format!("to-rank-{}", peer.rank));
+        match thread.spawn_scoped(scope, sending) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(CollectiveError::System { what: "a sending thread", source }),
+        }
+    }
+}
+
+impl Peer {
+    fn lost(&self, source: io::Error) -> CollectiveError {
+        CollectiveError::PeerLost { rank: self.rank, source }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), CollectiveError> {
+        (&*self.stream).write_all(bytes).map_err(|source| self.lost(source))
+    }
+
+    fn receive(&self, bytes: &mut [u8]) -> Result<(), CollectiveError> {
+        (&*self.stream).read_exact(bytes).map_err(|source| self.lost(source))
+    }
+
+    /// The announced length; it is compared when it is known.
+    fn receive_header(
+        &self,
+        kind: Kind,
+        sequence: u64,
+        length_bytes: Option<u64>,
+    ) -> Result<u64, CollectiveError> {
+        let mut bytes = [0; HEADER_BYTES];
+        self.receive(&mut bytes)?;
+        let found = Header::from_bytes(bytes);
+        let expected = Header { kind, sequence, length_bytes: length_bytes.unwrap_or(found.length_bytes) };
+        if found == expected {
+            Ok(found.length_bytes)
+        } else {
+            Err(CollectiveError::Protocol { peer: self.rank, expected, found })
+        }
+    }
+
+    fn receive_payload(&self, sequence: u64) -> Result<Vec<u8>, CollectiveError> {
+        let length_bytes = self.receive_header(Kind::PAYLOAD, sequence, None)?;
+        check_payload(self.rank, length_bytes)?;
+        let mut payload = vec![0; usize::try_from(length_bytes).unwrap_or(MAX_PAYLOAD_BYTES)];
+        self.receive(&mut payload)?;
+        Ok(payload)
+    }
+}
+
+impl TcpMesh {
+    fn gather(&self, sequence: u64, failure: &Failure, payload: &[u8]) -> Result<Vec<Vec<u8>>, Reported> {
+        let header = Header { kind: Kind::PAYLOAD, sequence, length_bytes: payload.len() as u64 }.to_bytes();
+        thread::scope(|scope| {
+            let exchange = || {
+                if payload.len() <= SMALL_BYTES {
+                    let frame = [header.as_slice(), payload].concat();
+                    self.peers.iter().try_for_each(|peer| peer.send(&frame))?;
+                } else {
+                    for peer in &self.peers {
+                        let send = move || peer.send(&header).and_then(|()| peer.send(payload));
+                        failure.spawn(scope, peer, send)?;
+                    }
+                }
+                let mut payloads = vec![Vec::new(); self.group.world_size()];
+                payloads[self.group.rank()] = payload.to_vec();
+                for peer in &self.peers {
+                    payloads[peer.rank] = peer.receive_payload(sequence)?;
+                }
+                Ok(payloads)
+            };
+            exchange().map_err(|error| failure.report(error))
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! Forward and backward for training, in stages, so that the exchange of a bucket can start while the rest of
+//! backward still runs.
+//!
+//! The graph is cut where one stage hands over to the next: the later stage works on a detached copy of the
+//! handle. Backward then runs stage by stage, from the loss down; a stage's gradient with respect to its input, g,
+//! goes on as the loss (y * g).sum() of the stage below, whose gradient with respect to y is g to the bit. This needs no
+//! hooks, which tch does not have, and costs two passes over two activations.
+
+use tch::Tensor;
+
+use super::ResNet;
+use super::architecture::Stage;
+use super::layout::signed;
+use super::net::Mode;
+
+/// What backward needs of one forward pass.
+#[derive(Debug)]
+pub struct Tape {
+    /// By stage: the cut below it, where something below is trained.
+    cuts: [Option<Cut>; 3],
+}
+
+#[derive(Debug)]
+struct Cut {
+    /// The lower stage's result, in its graph.
+    output: Tensor,
+    /// The same values as a leaf of the upper stage's graph.
+    input: Tensor,
+}
+
+impl ResNet {
+    /// One shard's forward pass: `x` is [N, 3, H, W], f32, on the model's device, best with channels-last strides.
+    ///
+    /// Returns the logits [N, classes] and the tape for [`Self::backward`]. The statistics of the batch are in
+    /// [`Self::shard_statistics`] until the next call. N must be at least 2 where a layer in training mode sees 1x1 maps.
+    ///
+    /// # Panics
+    /// If `x` has another shape, kind or device.
+    pub fn forward_train(&self, x: &Tensor) -> (Tensor, Tape) {
+        self.forward_cut(x, true)
+    }
+
+    /// Without cuts the graph is whole: what the tests compare with.
+    pub(crate) fn forward_cut(&self, x: &Tensor, cut: bool) -> (Tensor, Tape) {
+        let mut tape = Tape { cuts: [None, None, None] };
+        let mut x = x.shallow_clone();
+        for stage in Stage::FORWARD {
+            let below = self.layout.trains_below(stage);
+            if below && cut {
+                let input = x.detach().set_requires_grad(true);
+                tape.cuts[stage as usize] = Some(Cut { output: x, input: input.shallow_clone() });
+                x = input;
+            }
+            let trained = below || self.layout.trained(stage).next().is_some();
+            let run = || self.net.stage(stage, &x, Mode::Train);
+            x = if trained { run() } else { tch::no_grad(run) };
+        }
+        (x, tape)
+    }
+
+    /// The gradient of `loss` (0-dim, made from the tape's logits) with respect to the trained parameters.
+    ///
+    /// Overwrites `gradient` (flat, the layout of [`Self::trainable`]) bucket by bucket, and calls `on_bucket` with the
+    /// index in [`Self::buckets`] as soon as that part is written: once for each, in order, empty ones too.
+    ///
+    /// # Panics
+    /// If `loss` does not come from the tape's logits or `gradient` has another size.
+    pub fn backward(&self, tape: Tape, loss: &Tensor, gradient: &Tensor, mut on_bucket: impl FnMut(usize)) {
+        assert_eq!(gradient.size(), self.trainable().size(), "the gradient has the layout of the parameters");
+        let mut cuts = tape.cuts;
+        let mut root = loss.shallow_clone();
+        for (bucket, stage) in Stage::BACKWARD.into_iter().enumerate() {
+            let cut = cuts[stage as usize].take();
+            let leaves = self.leaves.iter().zip(&self.layout.slots);
+            let trained =
+                leaves.filter(|(_, slot)| slot.trainable && slot.stage == stage).map(|(leaf, _)| leaf);
+            let inputs: Vec<&Tensor> = trained.chain(cut.as_ref().map(|cut| &cut.input)).collect();
+            if !inputs.is_empty() {
+                let mut gradients = Tensor::run_backward(&[&root], &inputs, false, false);
+                if let Some(cut) = &cut {
+                    let handed_down = gradients.pop().expect("the cut's input is the last of the inputs");
+                    root = (&cut.output * handed_down).sum(None);
+                }
+                self.write_bucket(stage, &gradients, gradient);
+            }
+            on_bucket(bucket);
+        }
+    }
+
+    /// Lays a stage's gradients one after another, in one kernel.
+    fn write_bucket(&self, stage: Stage, gradients: &[Tensor], gradient: &Tensor) {
+        if gradients.is_empty() {
+            return;
+        }
+        let range = self.layout.bucket(stage);
+        let part = gradient.narrow(0, signed(range.start), signed(range.len()));
+        let slots = self.layout.trained(stage);
+        let pieces: Vec<Tensor> =
+            slots.zip(gradients).map(|(slot, gradient)| slot.flatten(gradient)).collect();
+        let _ = tch::no_grad(|| Tensor::cat_out(&part, &pieces, 0));
+    }
+}

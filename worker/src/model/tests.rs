@@ -1,0 +1,130 @@
+//! What the model promises: torchvision's network, names and initial values. Gradients and frozen layers, and
+//! weights in and out, have their own files.
+
+mod training;
+mod weights;
+
+use tch::{Device, Kind, Tensor, nn};
+
+use super::*;
+
+const SEED: u64 = 7;
+
+fn spec(name: ModelName, classes: i64) -> ModelSpec {
+    ModelSpec { name, classes }
+}
+
+fn freezing(patterns: &[&str], frozen_batch_norm: FrozenBatchNorm) -> Freezing {
+    Freezing { trainable: patterns.iter().map(|&pattern| pattern.to_owned()).collect(), frozen_batch_norm }
+}
+
+fn resnet18(freezing: &Freezing) -> ResNet {
+    let mut model = ResNet::new(spec(ModelName::Resnet18, 10), freezing, Device::Cpu).unwrap();
+    model.init(SEED);
+    model
+}
+
+/// Four images of 32 px with channels-last strides, each a function of `number`.
+fn images(number: i64) -> Tensor {
+    let len = 4 * 32 * 32 * 3;
+    let ramp = Tensor::arange(len, (Kind::Float, Device::Cpu)) + number as f64;
+    (ramp * 0.37).sin().view([4, 32, 32, 3]).permute([0, 3, 1, 2])
+}
+
+fn loss(logits: &Tensor) -> Tensor {
+    logits.cross_entropy_for_logits(&Tensor::from_slice(&[1i64, 0, 3, 9]))
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    let values = Vec::<f32>::try_from(tensor.reshape([-1])).unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+fn same_bits(left: &Tensor, right: &Tensor) -> bool {
+    left.size() == right.size() && bits(left) == bits(right)
+}
+
+fn parameters_total(name: ModelName, classes: i64) -> i64 {
+    let parameters = Architecture::new(spec(name, classes)).parameters();
+    parameters.iter().map(|parameter| parameter.shape.iter().product::<i64>()).sum()
+}
+
+#[test]
+fn every_depth_counts_like_torchvision() {
+    let totals = ModelName::ALL.map(|name| parameters_total(name, 1000));
+    assert_eq!(totals, [11_689_512, 21_797_672, 25_557_032, 44_549_160, 60_192_808]);
+    assert_eq!(parameters_total(ModelName::Resnet50, 10), 23_528_522);
+}
+
+#[test]
+fn model_names_are_torchvisions() {
+    for name in ModelName::ALL {
+        assert_eq!(name.to_string().parse::<ModelName>().unwrap(), name);
+    }
+    assert!(matches!("resnet51".parse::<ModelName>(), Err(ModelError::UnknownName(_))));
+}
+
+/// tch's own ResNets are torchvision's, written independently.
+#[test]
+fn the_network_computes_what_tchs_does() {
+    for name in [ModelName::Resnet18, ModelName::Resnet50] {
+        let mut model = ResNet::new(spec(name, 10), &Freezing::none(), Device::Cpu).unwrap();
+        model.init(SEED);
+        let reference = nn::VarStore::new(Device::Cpu);
+        let net: Box<dyn nn::ModuleT> = match name {
+            ModelName::Resnet18 => Box::new(tch::vision::resnet::resnet18(&reference.root(), 10)),
+            _ => Box::new(tch::vision::resnet::resnet50(&reference.root(), 10)),
+        };
+        let mut variables = reference.variables();
+        for (name, value) in model.state() {
+            if let Some(variable) = variables.get_mut(&name) {
+                tch::no_grad(|| variable.copy_(&value));
+            }
+        }
+        let x = images(1);
+        let close = |ours: &Tensor, theirs: &Tensor| ours.allclose(theirs, 1e-3, 1e-3, false);
+        assert!(close(&model.forward_eval(&x), &net.forward_t(&x, false)), "{name} eval");
+        assert!(close(&model.forward_train(&x).0, &net.forward_t(&x, true)), "{name} train");
+    }
+}
+
+#[test]
+fn initial_values_follow_torchvisions_rules() {
+    let model = resnet18(&Freezing::none());
+    let state = model.state();
+    let tensor = |wanted: &str| &state.iter().find(|(name, _)| name == wanted).unwrap().1;
+    let conv = tensor("layer4.1.conv2.weight");
+    let std = (2.0f64 / (512.0 * 9.0)).sqrt();
+    assert!((conv.std(false).double_value(&[]) / std - 1.0).abs() < 0.01);
+    assert!(conv.mean(Kind::Float).double_value(&[]).abs() < std * 0.01);
+    let bound = 1.0 / 512f64.sqrt();
+    let largest = tensor("fc.weight").abs().max().double_value(&[]);
+    assert!(largest <= bound && largest > 0.99 * bound);
+    assert!(tensor("fc.bias").abs().max().double_value(&[]) <= bound);
+    assert!(same_bits(tensor("bn1.weight"), &Tensor::ones([64], (Kind::Float, Device::Cpu))));
+    assert!(same_bits(tensor("bn1.running_var"), &Tensor::ones([64], (Kind::Float, Device::Cpu))));
+}
+
+#[test]
+fn initial_values_depend_on_the_seed_and_not_on_what_is_frozen() {
+    let whole = resnet18(&Freezing::none());
+    let head = resnet18(&freezing(&["fc.*"], FrozenBatchNorm::Eval));
+    let same = |left: &ResNet, right: &ResNet| {
+        left.state().iter().zip(right.state()).all(|((_, a), (_, b))| a.equal(&b))
+    };
+    assert!(same(&whole, &head));
+    let mut other = resnet18(&Freezing::none());
+    other.init(SEED + 1);
+    assert!(!same(&whole, &other));
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_a_mistake() {
+    let build = |pattern: &str| {
+        ResNet::new(spec(ModelName::Resnet18, 10), &freezing(&[pattern], FrozenBatchNorm::Eval), Device::Cpu)
+    };
+    assert!(matches!(build("layer5.*"), Err(ModelError::UnmatchedPattern { .. })));
+    assert!(matches!(build("layer4"), Err(ModelError::UnmatchedPattern { .. })));
+    assert!(matches!(build("layer[4"), Err(ModelError::Pattern { .. })));
+    assert!(build("*.conv?.weight").is_ok());
+}

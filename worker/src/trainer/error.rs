@@ -1,0 +1,126 @@
+//! Why a worker cannot go on, and whose fault that is.
+
+use crate::collective::CollectiveError;
+use crate::collective::tree::TreeError;
+use crate::device::DeviceError;
+use crate::model::ModelError;
+
+use super::message::SessionGone;
+use super::optimizer::OptimizerError;
+use super::trailer::MalformedTrailer;
+
+/// Who has to act on a failure; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The run's own.
+    Run,
+    /// Data or weights are missing or damaged.
+    Data,
+    /// A peer, the coordinator or the network.
+    Cluster,
+}
+
+/// Why training ended without the coordinator's word.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    #[error("the loss became {loss} in step {step} (learning rate {lr}); a lower learning rate may help")]
+    NotFinite { loss: f64, step: u64, lr: f64 },
+    #[error("lost {worker}: {reason}")]
+    PeerLost { worker: String, reason: String },
+    #[error("could not connect with {missing}{reason}")]
+    PeersMissing { missing: String, reason: String },
+    #[error("{0}")]
+    Collective(CollectiveError),
+    #[error(transparent)]
+    Trailer(#[from] MalformedTrailer),
+    #[error("the shards of a step do not add up: {0}")]
+    Tree(#[from] TreeError),
+    #[error("the data set: {0}")]
+    Data(String),
+    #[error("{what}: {source}")]
+    Weights { what: &'static str, source: ModelError },
+    #[error("the model: {0}")]
+    Model(#[source] ModelError),
+    #[error("the optimizer: {0}")]
+    Optimizer(#[from] OptimizerError),
+    #[error("the checkpoint of step {step}: {reason}")]
+    Checkpoint { step: u64, reason: String },
+    #[error("the plan has {planned} steps per epoch, but the data make {found}")]
+    StepsPerEpoch { planned: u64, found: u64 },
+    #[error("cannot read {path}: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error("a message came out of place: {0}")]
+    OutOfPlace(String),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("libtorch refused: {}", first_line(.0))]
+    Torch(#[from] tch::TchError),
+    /// The coordinator ended the generation, or the session is over. Nobody needs to be told.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl TrainerError {
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Data(_)
+            | Self::Weights { .. }
+            | Self::Checkpoint { .. }
+            | Self::StepsPerEpoch { .. }
+            | Self::Read { .. } => FailureKind::Data,
+            Self::PeerLost { .. } | Self::PeersMissing { .. } | Self::Collective(_) | Self::Trailer(_) => {
+                FailureKind::Cluster
+            }
+            _ => FailureKind::Run,
+        }
+    }
+}
+
+impl From<SessionGone> for TrainerError {
+    fn from(_: SessionGone) -> Self {
+        Self::Cancelled
+    }
+}
+
+/// libtorch's messages carry a stack trace below their first line.
+pub(crate) fn first_line(error: &dyn std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Tells a collective's error with names instead of ranks; `names` by rank.
+pub(super) fn named(error: CollectiveError, names: &[String]) -> TrainerError {
+    let name = |rank: usize| names.get(rank).cloned().unwrap_or_else(|| format!("rank {rank}"));
+    match error {
+        CollectiveError::Cancelled => TrainerError::Cancelled,
+        CollectiveError::PeerLost { rank, source } => {
+            TrainerError::PeerLost { worker: name(rank), reason: source.to_string() }
+        }
+        CollectiveError::ConnectTimeout { missing, timeout_ms, last } => TrainerError::PeersMissing {
+            missing: missing.into_iter().map(name).collect::<Vec<_>>().join(", "),
+            reason: last.map_or_else(
+                || format!(" within {} s", timeout_ms / 1000),
+                |last| format!(" within {} s: {last}", timeout_ms / 1000),
+            ),
+        },
+        error => TrainerError::Collective(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_peer_is_told_by_name() {
+        let names = ["worker-0".to_owned(), "worker-1".to_owned()];
+        let source = io::Error::other("connection reset");
+        let error = named(CollectiveError::PeerLost { rank: 1, source }, &names);
+        assert_eq!(error.to_string(), "lost worker-1: connection reset");
+        assert_eq!(error.kind(), FailureKind::Cluster);
+        let error = CollectiveError::ConnectTimeout { missing: vec![0], timeout_ms: 30_000, last: None };
+        assert_eq!(named(error, &names).to_string(), "could not connect with worker-0 within 30 s");
+    }
+}

@@ -1,0 +1,182 @@
+//! What the session tells the trainer, and what the trainer tells the session: plain values over a channel, so that
+//! neither knows how the other works.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::collective::{Cancel, Listener};
+use crate::plan::{Position, Split};
+
+use super::metrics::{BlockMetrics, Metrics};
+
+/// What the session asks for.
+#[derive(Debug)]
+pub enum Command {
+    Begin(Begin),
+    Verdict(Verdict),
+    Evaluate(Evaluate),
+}
+
+/// Take part in a generation.
+#[derive(Debug)]
+pub struct Begin {
+    pub generation: u64,
+    pub rank: usize,
+    /// By rank, this member included.
+    pub peers: Vec<Peer>,
+    /// 16 bytes, known to the members only.
+    pub token: Vec<u8>,
+    pub position: Position,
+    /// Where the replica comes from; none: from the plan.
+    pub checkpoint: Option<CheckpointFiles>,
+    /// Nothing is left to train: load, then wait for what comes.
+    pub hold: bool,
+    pub listener: Arc<Listener>,
+    /// Raised when all are to halt after a step.
+    pub halt: Arc<AtomicBool>,
+    /// Cancelled when the generation is over at once.
+    pub cancel: Cancel,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub name: String,
+    /// host:port of its data plane.
+    pub address: String,
+    pub shards: Range<u32>,
+}
+
+/// A stored checkpoint's files, verified by who fetched them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointFiles {
+    pub model: Vec<u8>,
+    pub optimizer: Vec<u8>,
+}
+
+/// The word on an epoch. In this order: restore, save, then go on or hold.
+#[derive(Debug)]
+pub struct Verdict {
+    pub generation: u64,
+    pub epoch: u32,
+    /// The model file of the checkpoint to go back to; the optimizer keeps its state.
+    pub restore: Option<Vec<u8>>,
+    pub save: bool,
+    pub hold: bool,
+}
+
+/// Evaluate a split with these weights.
+#[derive(Debug)]
+pub struct Evaluate {
+    pub generation: u64,
+    pub split: Split,
+    /// A model file.
+    pub weights: Vec<u8>,
+}
+
+/// What the trainer has to say.
+#[derive(Debug)]
+pub enum Report {
+    /// Nothing waits for it; it may be dropped.
+    Progress(Progress),
+    Epoch(EpochReport),
+    Eval(EvalReport),
+    /// Stopped at this boundary, the same on every member.
+    Halted { generation: u64, position: Position },
+    Snapshot(Snapshot),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    pub generation: u64,
+    /// After the last finished step.
+    pub position: Position,
+    /// Of the epoch so far, over all shards.
+    pub train: Metrics,
+    /// Mean of the steps since the last report.
+    pub step_ms: f64,
+    /// Of which waiting for and moving gradients.
+    pub exchange_ms: f64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpochReport {
+    pub generation: u64,
+    /// The one that ended.
+    pub epoch: u32,
+    /// The next one's start.
+    pub position: Position,
+    pub learning_rate: f64,
+    pub train: Metrics,
+    pub ledger: Ledger,
+    pub split: Split,
+    /// This member's.
+    pub blocks: Vec<BlockMetrics>,
+    pub weights_digest: [u8; 32],
+    pub train_ms: u64,
+    pub eval_ms: u64,
+    pub peak_memory_bytes: u64,
+}
+
+/// What became of an epoch's samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    pub expected: u64,
+    /// Distinct samples.
+    pub seen: u64,
+    pub lost: u64,
+    pub repeated: u64,
+    /// Of a last short batch that was too small for the shards.
+    pub dropped: u64,
+    pub digest: [u8; 32],
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalReport {
+    pub generation: u64,
+    pub split: Split,
+    pub blocks: Vec<BlockMetrics>,
+    pub eval_ms: u64,
+}
+
+/// A checkpoint on its way to the coordinator.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub generation: u64,
+    pub position: Position,
+    pub files: CheckpointFiles,
+}
+
+impl fmt::Debug for Snapshot {
+    /// Without the bytes: there may be hundreds of millions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+/// The session has ended; there is nobody to report to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended")]
+pub struct SessionGone;
+
+/// How reports leave. It may block: on the next snapshot while one is being uploaded, on the rest hardly ever.
+pub struct Reporter(Box<dyn Fn(Report) -> Result<(), SessionGone> + Send>);
+
+impl Reporter {
+    pub fn new(report: impl Fn(Report) -> Result<(), SessionGone> + Send + 'static) -> Self {
+        Self(Box::new(report))
+    }
+
+    /// # Errors
+    /// [`SessionGone`]; the trainer then ends.
+    pub fn report(&self, report: Report) -> Result<(), SessionGone> {
+        (self.0)(report)
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reporter")
+    }
+}
