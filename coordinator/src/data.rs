@@ -177,3 +177,82 @@ fn limited(split: SplitName, asked: Option<usize>, available: usize) -> Result<u
         Some(asked) => Err(DataError::Limit { split, asked, available }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use md5::{Digest, Md5};
+
+    use super::*;
+    use fixtures::{Serve, binary_edition, python_edition, serve, tar_gz, write_folder};
+
+    fn request(name: DataName, path: Option<PathBuf>) -> DataRequest {
+        DataRequest { name, path, train: None, test: None, seed: 7 }
+    }
+
+    #[test]
+    fn one_data_set_has_one_digest_whatever_it_came_from_and_however_much_is_used() {
+        let (dir, cache) = fixtures::cache();
+        let (binary, python) = (dir.path().join("binary"), dir.path().join("python"));
+        write_folder(&binary, &binary_edition());
+        write_folder(&python, &python_edition());
+        let whole = resolve(&request(DataName::Cifar10, Some(binary)), &cache, &NoProgress).unwrap();
+        assert_eq!((whole.train, whole.test, whole.image_size), (11, 3, 32));
+        assert_eq!(whole.file, cache.path(&whole.digest));
+        assert!(cache.verify(&whole.digest).unwrap());
+        let mut part = request(DataName::Cifar10, Some(python));
+        (part.train, part.test) = (Some(4), Some(1));
+        let part = resolve(&part, &cache, &NoProgress).unwrap();
+        assert_eq!((part.train, part.test), (4, 1));
+        assert_eq!(part.digest, whole.digest);
+    }
+
+    #[test]
+    fn asking_for_more_than_there_is_or_for_nothing_is_an_error() {
+        let (dir, cache) = fixtures::cache();
+        write_folder(dir.path(), &binary_edition());
+        let mut request = request(DataName::Cifar10, Some(dir.path().to_owned()));
+        request.train = Some(12);
+        let error = resolve(&request, &cache, &NoProgress).unwrap_err();
+        assert_eq!(error.to_string(), "data.train asks for 12 samples, expected 1 to 11");
+        (request.train, request.test) = (None, Some(0));
+        let error = resolve(&request, &cache, &NoProgress).unwrap_err();
+        assert_eq!(error.to_string(), "data.test asks for 0 samples, expected 1 to 3");
+    }
+
+    #[test]
+    fn without_a_path_cifar10_is_downloaded_once() {
+        let (_dir, cache) = fixtures::cache();
+        let archive = tar_gz("cifar-10-batches-bin", &binary_edition());
+        let md5 = hex::encode(Md5::digest(&archive));
+        let (url, ranges) = serve(archive, &[Serve::Ranges]);
+        let source = Source { url, md5 };
+        let request = request(DataName::Cifar10, None);
+        let first = resolve_from(&request, &source, &cache, &NoProgress).unwrap();
+        assert_eq!(first.train, 11);
+        // The server is gone by now.
+        assert_eq!(resolve_from(&request, &source, &cache, &NoProgress).unwrap(), first);
+        assert_eq!(ranges.iter().count(), 1);
+    }
+
+    #[test]
+    fn shapes_hold_as_many_samples_as_asked_for() {
+        let (_dir, cache) = fixtures::cache();
+        let mut request = request(DataName::Shapes, None);
+        (request.train, request.test) = (Some(30), Some(20));
+        let resolved = resolve(&request, &cache, &NoProgress).unwrap();
+        assert_eq!((resolved.train, resolved.test), (30, 20));
+        assert_eq!(resolved.classes[0], "circle");
+        let size_bytes = fs::metadata(&resolved.file).unwrap().len();
+        assert!((50 * 3080..50 * 3080 + 1_000).contains(&size_bytes), "{size_bytes}");
+    }
+
+    #[test]
+    fn names_are_spelled_as_in_recipes() {
+        for name in DataName::ALL {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        assert!("mnist".parse::<DataName>().unwrap_err().to_string().contains("`cifar10` or `shapes`"));
+    }
+}

@@ -16,7 +16,7 @@ use crate::data::BlobCache;
 use crate::driver::{Driver, DriverHandle, Notice};
 use crate::grpc::{self, Services};
 use crate::journal::Journal;
-use crate::local::{LocalWorkers, WorkerBinary, WorkerExit, WorkerPlace};
+use crate::local::{LocalWorkers, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace};
 use crate::run_folder::{RunFacts, RunFolder};
 
 /// Everything that a run needs to start.
@@ -33,6 +33,8 @@ pub struct Launch {
     pub cache: PathBuf,
     pub binary: WorkerBinary,
     pub workers: u32,
+    /// For the workers' logs.
+    pub log_level: String,
     pub listener: std::net::TcpListener,
 }
 
@@ -67,7 +69,8 @@ pub async fn launch(
     launch: Launch,
     listen: impl FnOnce(broadcast::Receiver<Notice>) -> tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<Ended> {
-    let Launch { run, effects, folder, journal, plan, facts, blobs, cache, binary, workers, listener } = launch;
+    let Launch { run, effects, folder, journal, plan, facts, blobs, cache, binary, workers, log_level, listener } =
+        launch;
     let mut signals = Signals::new().context("listening for signals")?;
     let mut secret = [0; 32];
     OsRng.try_fill_bytes(&mut secret).context("drawing the run's secret")?;
@@ -84,8 +87,8 @@ pub async fn launch(
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(grpc::serve(listener, Arc::new(services), shutdown.clone()));
     let driving = tokio::spawn(driver.drive(effects));
-    let local =
-        LocalWorkers::start(&binary, places, &format!("http://{address}"), &cache, threads, &handle)?;
+    let orders = WorkerOrders { binary, url: format!("http://{address}"), cache, threads, log_level };
+    let local = LocalWorkers::start(&orders, places, &handle)?;
 
     let driven = tokio::select! {
         driven = driving => driven.context("the driver")?,

@@ -51,6 +51,18 @@ pub struct WorkerPlace {
     pub log: PathBuf,
 }
 
+/// What all workers of a run are told when they start.
+#[derive(Debug, Clone)]
+pub struct WorkerOrders {
+    pub binary: WorkerBinary,
+    /// Of the coordinator.
+    pub url: String,
+    /// Where data sets and weights may lie already.
+    pub cache: PathBuf,
+    pub threads: u32,
+    pub log_level: String,
+}
+
 /// How a worker's process ended.
 #[derive(Debug, Clone)]
 pub struct WorkerExit {
@@ -109,20 +121,15 @@ fn ask<T: serde::de::DeserializeOwned>(path: &Path, verb: &str) -> Result<T, Bin
 
 impl LocalWorkers {
     /// Starts one worker per place. The run hears of each one's end.
-    pub fn start(
-        binary: &WorkerBinary,
-        places: Vec<WorkerPlace>,
-        url: &str,
-        cache: &Path,
-        threads: u32,
-        driver: &DriverHandle,
-    ) -> anyhow::Result<Self> {
+    pub fn start(orders: &WorkerOrders, places: Vec<WorkerPlace>, driver: &DriverHandle) -> anyhow::Result<Self> {
+        let WorkerOrders { binary, url, cache, threads, log_level } = orders;
         let kill = CancellationToken::new();
         let mut watching = JoinSet::new();
         for place in places {
             let log = OpenOptions::new().create(true).append(true).open(&place.log)?;
             let child = Command::new(&binary.path)
-                .args(["join", url, "--name", &place.name.0, "--device", &place.device, "--cache"])
+                .args(["join", url, "--name", &place.name.0, "--device", &place.device, "--log", log_level])
+                .arg("--cache")
                 .arg(cache)
                 // Before libtorch starts its thread pool; the recipe's own setting follows when the worker joins.
                 .env("OMP_NUM_THREADS", threads.to_string())

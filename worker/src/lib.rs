@@ -1,10 +1,141 @@
+//! The worker of Lockstep: one process that drives one device with one replica of the model.
+//!
+//! [`session`] talks with the coordinator through [`client`], the only place that knows the wire. [`trainer`] computes, on
+//! a thread of its own, with the replica of [`model`], the samples of [`data`] and the other members behind
+//! [`collective`], which know nothing of each other. [`plan`] is what they all work from.
+
+mod args;
+pub mod client;
 pub mod collective;
 pub mod data;
+pub mod device;
 pub mod model;
 pub mod plan;
+pub mod session;
 pub mod trainer;
 
-/// Entry.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+use self::args::{Cli, Command, JoinArgs, OutputArgs};
+use self::device::{DeviceName, LIBTORCH_VERSION};
+use self::session::{SessionError, Settings, StopSignal};
+use self::trainer::FailureKind;
+
+/// Threads that move bytes; the cores belong to the trainer.
+const IO_THREADS: usize = 2;
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = start_logging(&cli.log) {
+        return usage(&format!("--log {}: {error}", cli.log));
+    }
+    match cli.command {
+        Command::Join(args) => join(args),
+        Command::Devices(args) => devices(&args),
+        Command::Version(args) => version(&args),
+    }
+}
+
+/// Logs to stderr: stdout is for data.
+fn start_logging(directives: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::try_new(directives)?;
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    format.with_ansi(colour).with_target(false).init();
+    // One line instead of a stack trace; libtorch's errors bring another along.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or_default();
+        error!(place, "broke down: {}", trainer::first_line(&text));
+    }));
+    Ok(())
+}
+
+fn join(args: JoinArgs) -> ExitCode {
+    let JoinArgs { url, device, name, cache, listen, advertise } = args;
+    // Before anybody counts on this worker.
+    if let Err(error) = device::open(device) {
+        return usage(&error.to_string());
+    }
+    let settings = Settings { url, name, device, cache, listen, advertise };
+    let (runtime, stop) = match start_runtime() {
+        Ok(started) => started,
+        Err(error) => {
+            error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(session::run(&settings, stop_signal(stop)));
+    // Whatever still reads or hashes a file has lost its purpose.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(SessionError::Stopped(signal)) => ExitCode::from(match signal {
+            StopSignal::Interrupt => 130,
+            StopSignal::Terminate => 143,
+        }),
+        Err(error) => {
+            error!(worker = settings.name, "{error}");
+            ExitCode::from(match error.kind() {
+                FailureKind::Run => 1,
+                FailureKind::Data => 3,
+                FailureKind::Cluster => 4,
+            })
+        }
+    }
+}
+
+/// Signals are listened for from here on, also those that come while the session starts.
+fn start_runtime() -> io::Result<(Runtime, [Signal; 2])> {
+    let runtime = Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build()?;
+    let _entered = runtime.enter();
+    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    drop(_entered);
+    Ok((runtime, signals))
+}
+
+async fn stop_signal([mut interrupt, mut terminate]: [Signal; 2]) -> StopSignal {
+    tokio::select! {
+        _ = interrupt.recv() => StopSignal::Interrupt,
+        _ = terminate.recv() => StopSignal::Terminate,
+    }
+}
+
+fn devices(args: &OutputArgs) -> ExitCode {
+    let (devices, why_no_gpu) = device::list();
+    let names: Vec<String> = devices.iter().map(DeviceName::to_string).collect();
+    let reason = why_no_gpu.map(|error| error.to_string());
+    if args.json {
+        println!("{}", json!({ "devices": names, "no_gpu": reason }));
+        return ExitCode::SUCCESS;
+    }
+    names.iter().for_each(|name| println!("{name}"));
+    if let Some(reason) = reason {
+        eprintln!("no GPU: {reason}");
+    }
+    ExitCode::SUCCESS
+}
+
+fn version(args: &OutputArgs) -> ExitCode {
+    let version = env!("CARGO_PKG_VERSION");
+    if args.json {
+        println!("{}", json!({ "version": version, "libtorch": LIBTORCH_VERSION }));
+    } else {
+        println!("lockstep-worker {version}, libtorch {LIBTORCH_VERSION}");
+    }
+    ExitCode::SUCCESS
+}
+
+fn usage(message: &str) -> ExitCode {
+    eprintln!("lockstep-worker: {message}");
+    ExitCode::from(2)
 }

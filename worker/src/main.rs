@@ -1,3 +1,5 @@
+//! `lockstep-worker`: see the library.
+
 fn main() -> std::process::ExitCode {
     lockstep_worker::main()
 }

@@ -19,6 +19,11 @@ pub(super) struct LogArgs {
 }
 
 impl LogArgs {
+    /// As given, for the workers.
+    pub(super) fn level(&self) -> String {
+        self.log.clone()
+    }
+
     /// Checks the level, so that a typing error is told before anything starts.
     pub(super) fn filter(&self) -> Result<EnvFilter, CliError> {
         EnvFilter::try_new(&self.log).map_err(|error| {

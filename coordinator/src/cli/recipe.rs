@@ -6,17 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use crate::cli::CliError;
+use crate::cli::{CliError, code};
 use crate::recipe::{Loaded, Recipe, RecipeError, Sources, parameter_names};
 
 /// Says every key with its default; a test holds it to the defaults of the code.
 const TEMPLATE: &str = include_str!("template.toml");
 
-/// Wrong usage or recipe, as everywhere in the program.
-const EXIT_WRONG_RECIPE: u8 = 2;
-
 #[derive(Debug, Args)]
-pub struct RecipeArgs {
+pub(super) struct RecipeArgs {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -77,7 +74,7 @@ impl Overrides {
 /// # Errors
 ///
 /// A wrong recipe, or a file that cannot be written.
-pub fn run(args: RecipeArgs) -> Result<(), CliError> {
+pub(super) fn run(args: RecipeArgs) -> Result<(), CliError> {
     match args.verb {
         Verb::Init(InitArgs { path: Some(path) }) => {
             init(&path)?;
@@ -95,25 +92,16 @@ pub fn run(args: RecipeArgs) -> Result<(), CliError> {
         }
         Verb::Check(CheckArgs { file, overrides }) => {
             let label = file.display().to_string();
-            let loaded = check(&overrides.sources(Some(file)))?;
+            let loaded = Recipe::load(&overrides.sources(Some(file)))?;
             warn(&loaded.warnings);
             print(&format!("ok: {label}: {}\n", summary(&loaded.recipe)))
         }
     }
 }
 
-/// Loads a recipe only to see whether that works.
-///
-/// # Errors
-///
-/// Those of [`Recipe::load`].
-pub fn check(sources: &Sources) -> Result<Loaded, RecipeError> {
-    Recipe::load(sources)
-}
-
 /// A recipe in a line.
 #[must_use]
-pub fn summary(recipe: &Recipe) -> String {
+pub(super) fn summary(recipe: &Recipe) -> String {
     let all = parameter_names(recipe.model.name).len();
     let trainable = match recipe.trainable_parameters().len() {
         count if count == all => "every parameter".to_owned(),
@@ -155,7 +143,7 @@ fn init(path: &Path) -> Result<(), CliError> {
                 format!("cannot write {}: {error}", path.display())
             },
             hint: taken.then(|| "name another file, or remove this one first".to_owned()),
-            code: EXIT_WRONG_RECIPE,
+            code: code::USAGE,
         }
     };
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
@@ -182,7 +170,7 @@ fn print(text: &str) -> Result<(), CliError> {
 
 impl From<RecipeError> for CliError {
     fn from(error: RecipeError) -> Self {
-        Self { message: error.to_string(), hint: error.hint(), code: EXIT_WRONG_RECIPE }
+        Self { message: error.to_string(), hint: error.hint(), code: code::USAGE }
     }
 }
 
@@ -226,7 +214,7 @@ mod tests {
         for name in ["head", "full", "partial", "demo"] {
             let file = format!("{}/../deploy/recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
             let sources = Sources { file: Some(file.into()), default_shards: 4, ..Sources::default() };
-            if let Err(error) = check(&sources) {
+            if let Err(error) = Recipe::load(&sources) {
                 panic!("{name}: {error}");
             }
         }
@@ -271,7 +259,7 @@ mod tests {
     #[test]
     fn wrong_recipes_end_with_exit_code_2_and_a_hint() {
         let sources = Sources { sets: vec!["optimzer.lr=1".to_owned()], ..Sources::default() };
-        let error = CliError::from(check(&sources).unwrap_err());
+        let error = CliError::from(Recipe::load(&sources).unwrap_err());
         assert_eq!(error.code, 2);
         assert_eq!(error.hint.as_deref(), Some("did you mean `optimizer.lr`?"));
     }

@@ -74,6 +74,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         cache: home.cache,
         binary,
         workers,
+        log_level: args.log.level(),
         listener,
     };
     train::start(launch, &recipe)

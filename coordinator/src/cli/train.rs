@@ -119,6 +119,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
         cache: home.cache,
         binary,
         workers,
+        log_level: args.log.level(),
         listener,
     };
     start(launch, &recipe)
@@ -200,7 +201,6 @@ pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData,
     let name = match recipe.data.name {
         recipe::DataName::Cifar10 => data::DataName::Cifar10,
         recipe::DataName::Shapes => data::DataName::Shapes,
-        other => return Err(CliError::new(code::USAGE, format!("data.name = \"{other}\" is not known"))),
     };
     let request = DataRequest {
         name,

@@ -5,12 +5,10 @@ use safetensors::SafeTensors;
 
 use super::{DataError, IMAGE_BYTES, ResolvedData};
 
-/// Pictures one after another (planes R, G, B of 32×32) and their labels.
-pub type Pictures = (Vec<u8>, Vec<usize>);
-
 impl ResolvedData {
-    /// The first `count` training pictures, or all where there are fewer.
-    pub fn first_pictures(&self, count: usize) -> Result<Pictures, DataError> {
+    /// The first `count` training pictures, or all where there are fewer: one after another (planes R, G, B of
+    /// 32×32), and their labels.
+    pub fn first_pictures(&self, count: usize) -> Result<(Vec<u8>, Vec<usize>), DataError> {
         let bytes = std::fs::read(&self.file).map_err(DataError::io("read", &self.file))?;
         let file = SafeTensors::deserialize(&bytes)?;
         let (images, labels) = (file.tensor("train.images")?, file.tensor("train.labels")?);

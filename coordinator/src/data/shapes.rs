@@ -24,18 +24,20 @@ const KEY_TAG: &[u8; 8] = b"shapes 1";
 /// What decides how hard the set is. Lengths are in pixels, brightness in steps of 255.
 mod difficulty {
     /// Half the extent of a shape.
-    pub(super) const RADIUS: std::ops::Range<f32> = 8.0..13.0;
+    pub(super) const RADIUS: std::ops::Range<f32> = 9.5..13.0;
     /// How far the middle may lie from the picture's.
-    pub(super) const SHIFT: f32 = 4.0;
+    pub(super) const SHIFT: f32 = 3.0;
+    /// Tangent of the largest turn, to either side.
+    pub(super) const TURN: f32 = 0.6;
     /// Least distance between the shape's colour and the background's, as a length in RGB.
-    pub(super) const CONTRAST_MIN: f32 = 110.0;
+    pub(super) const CONTRAST_MIN: f32 = 140.0;
     /// How far the background's colour drifts from one edge to the other, per channel.
-    pub(super) const GRADIENT: f32 = 60.0;
+    pub(super) const GRADIENT: f32 = 40.0;
     /// Most that noise adds to or takes from a channel; it is triangular, so a third of it is common.
-    pub(super) const NOISE: f32 = 40.0;
+    pub(super) const NOISE: f32 = 24.0;
     /// Small discs in other colours, under the shape.
-    pub(super) const DISTRACTORS_MAX: u32 = 3;
-    pub(super) const DISTRACTOR_RADIUS: std::ops::Range<f32> = 1.0..3.0;
+    pub(super) const DISTRACTORS_MAX: u32 = 2;
+    pub(super) const DISTRACTOR_RADIUS: std::ops::Range<f32> = 1.0..2.5;
 }
 
 const SIDE: usize = IMAGE_SIZE as usize;
@@ -166,12 +168,17 @@ impl Random {
     fn direction(&mut self) -> (f32, f32) {
         loop {
             let (x, y) = (self.within(-1.0..1.0), self.within(-1.0..1.0));
-            let square = x * x + y * y;
-            if (0.01..=1.0).contains(&square) {
-                return (x / square.sqrt(), y / square.sqrt());
+            if (0.01..=1.0).contains(&(x * x + y * y)) {
+                return normalized(x, y);
             }
         }
     }
+}
+
+/// The direction of a vector, as (cosine, sine).
+fn normalized(x: f32, y: f32) -> (f32, f32) {
+    let length = (x * x + y * y).sqrt();
+    (x / length, y / length)
 }
 
 /// A planar picture in floating point.
@@ -247,7 +254,8 @@ fn draw(shape: Shape, mut random: Random, out: &mut Vec<u8>) {
     let shift = difficulty::SHIFT;
     let center = (random.within(-shift..shift), random.within(-shift..shift));
     let radius = random.within(difficulty::RADIUS);
-    let (cos, sin) = random.direction();
+    let turn = random.within(-difficulty::TURN..difficulty::TURN);
+    let (cos, sin) = normalized(1.0, turn);
     canvas.paint(center, radius, front, |x, y| {
         shape.contains((cos * x + sin * y) / radius, (cos * y - sin * x) / radius)
     });

@@ -61,7 +61,7 @@ impl Axis {
             return "0".to_owned();
         }
         let largest = self.low.abs().max(self.high.abs());
-        if largest >= 1e6 || largest < 1e-3 {
+        if !(1e-3..1e6).contains(&largest) {
             let text = format!("{tick:.1e}");
             return text.replace(".0e", "e");
         }

@@ -51,11 +51,8 @@ choice! {
 choice! {
     DataName {
         Cifar10 = "cifar10",
-        Cifar100 = "cifar100",
         /// Generated pictures: needs no download.
         Shapes = "shapes",
-        /// A folder per class under `data.path`.
-        Folder = "folder",
     }
 }
 

@@ -170,6 +170,7 @@ impl Flat<'_> {
                 other if key::is_section(&key) => {
                     let found = plain(other).map_or_else(|big| big, |value| shown(&value));
                     let expected = format!("a section, [{key}] with its keys below");
+                    let origin = Box::new(origin);
                     self.wrong
                         .push((line, RecipeError::Invalid { key, expected, found, origin, hint: None }));
                 }

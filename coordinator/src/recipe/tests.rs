@@ -213,7 +213,6 @@ fn errors_come_with_a_hint_where_one_is_known() {
         ("model.weights=w.pth", "to .safetensors"),
         ("model.name=resnet5O", "did you mean \"resnet50\"?"),
         ("data.name=Shape", "did you mean \"shapes\"?"),
-        ("data.name=folder", "one folder per class"),
         ("train.trainable=layr4.*", "did you mean `layer4.*`?"),
         ("train.trainable=fc", "did you mean `fc.*`?"),
         ("train.trainable=layer4.*,fc.*", "several patterns are a list"),

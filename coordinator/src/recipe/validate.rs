@@ -10,7 +10,7 @@ use super::{Recipe, Validation, parameters};
 /// BatchNorm has no variance over one sample.
 const SHARD_SAMPLES_MIN: u32 = 2;
 
-/// How many training samples the published sets have.
+/// How many samples the published set has.
 const CIFAR_TRAIN: u32 = 50_000;
 const CIFAR_TEST: u32 = 10_000;
 
@@ -65,13 +65,7 @@ impl Check<'_> {
 
     fn data(&self, recipe: &Recipe) -> Result<(), RecipeError> {
         let data = &recipe.data;
-        if data.name == DataName::Folder && data.path.is_none() {
-            let file = self.layers.file.clone();
-            let hint =
-                "data.name = \"folder\" reads the pictures from the folder data.path, one folder per class";
-            return Err(RecipeError::Missing { key: "data.path", file, hint });
-        }
-        if matches!(data.name, DataName::Cifar10 | DataName::Cifar100) {
+        if data.name == DataName::Cifar10 {
             for (key, asked, most) in
                 [("data.train", data.train, CIFAR_TRAIN), ("data.test", data.test, CIFAR_TEST)]
             {
@@ -91,7 +85,7 @@ impl Check<'_> {
             let expected = "above 0 with select.split = \"val\"".to_owned();
             return Err(self.fail(&keys, expected, 0, Some(hint)));
         }
-        let cifar = matches!(recipe.data.name, DataName::Cifar10 | DataName::Cifar100);
+        let cifar = recipe.data.name == DataName::Cifar10;
         let Some(train) = recipe.data.train.or_else(|| cifar.then_some(CIFAR_TRAIN)) else { return Ok(()) };
         let held_back = recipe.data.validation.samples(train);
         let least = SHARD_SAMPLES_MIN * recipe.shards;

@@ -23,8 +23,8 @@ pub enum FailureKind {
 /// Why training ended without the coordinator's word.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
-    #[error("the loss became {loss} in step {step} (learning rate {lr}); a lower learning rate may help")]
-    NotFinite { loss: f64, step: u64, lr: f64 },
+    #[error("the loss became {loss} in step {step} (learning rate {learning_rate}); a lower one may help")]
+    NotFinite { loss: &'static str, step: u64, learning_rate: f64 },
     #[error("lost {worker}: {reason}")]
     PeerLost { worker: String, reason: String },
     #[error("could not connect with {missing}{reason}")]
@@ -35,7 +35,7 @@ pub enum TrainerError {
     Trailer(#[from] MalformedTrailer),
     #[error("the shards of a step do not add up: {0}")]
     Tree(#[from] TreeError),
-    #[error("the data set: {0}")]
+    #[error("{0}")]
     Data(String),
     #[error("{what}: {source}")]
     Weights { what: &'static str, source: ModelError },
@@ -49,8 +49,10 @@ pub enum TrainerError {
     StepsPerEpoch { planned: u64, found: u64 },
     #[error("cannot read {path}: {source}")]
     Read { path: String, source: std::io::Error },
-    #[error("a message came out of place: {0}")]
-    OutOfPlace(String),
+    #[error("the coordinator said {what} out of turn, at step {step}")]
+    OutOfPlace { what: &'static str, step: u64 },
+    #[error("no membership could be made of what the coordinator said: {0}")]
+    Group(#[source] CollectiveError),
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("libtorch refused: {}", first_line(.0))]

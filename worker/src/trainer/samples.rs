@@ -4,23 +4,25 @@ use std::ops::Range;
 use std::path::Path;
 
 use tch::{Device, Tensor};
+use tracing::info;
 
-use crate::data::evaluation;
+use super::epoch::EpochState;
+use super::error::TrainerError;
+use crate::data::dataset::Dataset;
 use crate::data::order::{self, StepSlices};
+use crate::data::{DataError, Needs, evaluation};
 use crate::plan::{Plan, Split};
 
-use super::error::TrainerError;
-
-/// The same on every member, but for the device.
+/// The same on every member, but for the device that it lies on.
 #[derive(Debug)]
 pub(super) struct Samples {
+    dataset: Dataset,
     seed: u64,
     cut: StepSlices,
     train: Vec<u32>,
     validation: Vec<u32>,
     test: Vec<u32>,
     eval_block: u32,
-    device: Device,
 }
 
 /// One step's samples, by shard.
@@ -38,5 +40,85 @@ impl StepSamples<'_> {
     /// Over all shards.
     pub(super) fn count(&self) -> usize {
         self.slices.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
+impl Samples {
+    /// Opens the data set at `path`, whose digest has been checked, and makes sure that it fits the plan.
+    pub(super) fn open(plan: &Plan, path: &Path, device: Device) -> Result<Self, TrainerError> {
+        let data = &plan.data;
+        let needs = Needs {
+            train_samples: data.train_samples,
+            test_samples: data.test_samples,
+            classes: data.classes,
+            mean: data.mean.clone(),
+            std: data.std.clone(),
+        };
+        let dataset = Dataset::open(path, None, &needs, device)?;
+        let (train, validation) = order::split(plan.seed, data.train_samples, data.validation_samples);
+        let count = u32::try_from(train.len()).expect("a part of a u32 of samples");
+        let cut = order::step_slices(plan.batch.get(), plan.shards.get(), count);
+        if cut.steps() != plan.steps_per_epoch {
+            return Err(TrainerError::StepsPerEpoch { planned: plan.steps_per_epoch, found: cut.steps() });
+        }
+        let (height, width) = dataset.image_size();
+        info!(name = dataset.name(), train = count, validation = validation.len(), height, width, "data set opened");
+        Ok(Self {
+            dataset,
+            seed: plan.seed,
+            cut,
+            train,
+            validation,
+            test: (0..data.test_samples).collect(),
+            eval_block: plan.eval_block.get(),
+        })
+    }
+
+    /// The samples in the order in which `epoch` visits them.
+    pub(super) fn order(&self, epoch: u32) -> Vec<u32> {
+        order::permutation(self.seed, epoch, &self.train)
+    }
+
+    /// An epoch of which nothing has been done.
+    pub(super) fn new_epoch(&self, epoch: u32) -> EpochState {
+        EpochState::new(&self.order(epoch)[..self.cut.visited() as usize], self.cut.dropped())
+    }
+
+    /// What step `step` of an epoch (0-based) visits of its `order`.
+    ///
+    /// # Panics
+    /// Beyond the epoch's last step.
+    pub(super) fn step<'a>(&self, order: &'a [u32], step: u64) -> StepSamples<'a> {
+        let slices = self.cut.slices(step).expect("the trainer's steps end with the epoch's");
+        StepSamples { order, slices }
+    }
+
+    /// Images [N, 3, H, W] and labels [N] on the device.
+    pub(super) fn batch(&self, split: Split, ids: &[u32]) -> Result<(Tensor, Tensor), TrainerError> {
+        Ok(self.dataset.batch(split, ids)?)
+    }
+
+    /// The evaluation blocks of `split` that fall to a member, with their samples.
+    pub(super) fn blocks_of(
+        &self,
+        split: Split,
+        rank: usize,
+        world_size: usize,
+    ) -> impl Iterator<Item = (u32, &[u32])> {
+        let ids = match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+            Split::Test => &self.test,
+        };
+        let blocks = evaluation::blocks(ids, self.eval_block);
+        let count = u32::try_from(blocks.len()).expect("not more blocks than samples");
+        evaluation::blocks_of(rank, world_size, count).map(move |block| (block, blocks[block as usize]))
+    }
+}
+
+impl From<DataError> for TrainerError {
+    fn from(error: DataError) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        Self::Data(format!("{error}{}", cause.unwrap_or_default()))
     }
 }

@@ -1,0 +1,133 @@
+//! The trainer's thread as the session holds it: a channel in, a closure out, two flags, and word of its end.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::SessionError;
+use crate::client::{Outgoing, ReportError};
+use crate::collective::Cancel;
+use crate::trainer::{self, Command, FailureKind, Report, Reporter, SessionGone, Setup, Snapshot, TrainerError};
+
+/// Commands that wait for the trainer. It answers each before the next is due, so more are a fault of the coordinator's.
+const COMMANDS_WAITING: usize = 8;
+/// How long a cancelled trainer may take to finish what it computes. The process ends anyway, but ending it while
+/// libtorch computes can crash on the way out.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// How the session reaches into a generation that computes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Controls {
+    pub(super) halt: Arc<AtomicBool>,
+    pub(super) cancel: Cancel,
+}
+
+#[derive(Debug)]
+pub(super) struct TrainerThread {
+    commands: SyncSender<Command>,
+    /// None once it has said so.
+    ended: Option<oneshot::Receiver<Result<(), SessionError>>>,
+    generation: u64,
+    controls: Controls,
+}
+
+impl TrainerThread {
+    /// Starts it. Reports leave by `outgoing`, snapshots by `snapshots`.
+    pub(super) fn spawn(
+        setup: Setup,
+        outgoing: Outgoing,
+        snapshots: mpsc::Sender<Snapshot>,
+    ) -> Result<Self, SessionError> {
+        let (commands, received) = sync_channel(COMMANDS_WAITING);
+        let (end, ended) = oneshot::channel();
+        let reporter = Reporter::new(move |report| send(&outgoing, &snapshots, report));
+        let body = move || {
+            let run = || trainer::run(&setup, &received, &reporter);
+            let result = match panic::catch_unwind(AssertUnwindSafe(run)) {
+                Ok(result) => result.map_err(|error| SessionError::from(&error)),
+                Err(panic) => Err(SessionError::Trainer { reason: told(&*panic), kind: FailureKind::Run }),
+            };
+            // The session may have ended first.
+            let _ = end.send(result);
+        };
+        let spawned = thread::Builder::new().name("trainer".to_owned()).spawn(body);
+        spawned.map_err(SessionError::Thread)?;
+        Ok(Self { commands, ended: Some(ended), generation: 0, controls: Controls::default() })
+    }
+
+    pub(super) fn commands(&self) -> SyncSender<Command> {
+        self.commands.clone()
+    }
+
+    /// Fresh controls for a generation that begins; the former ones are of no use any more.
+    pub(super) fn begin(&mut self, generation: u64) -> Controls {
+        self.generation = generation;
+        self.controls = Controls::default();
+        self.controls.clone()
+    }
+
+    /// Asks all members of the current generation to halt.
+    pub(super) fn halt(&self, generation: u64) {
+        if generation == self.generation {
+            self.controls.halt.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Completes when the thread has ended.
+    pub(super) async fn ended(&mut self) -> Result<(), SessionError> {
+        let Some(ended) = &mut self.ended else { return Ok(()) };
+        let result = ended.await.unwrap_or(Ok(()));
+        self.ended = None;
+        result
+    }
+
+    /// Cancels what it does and waits a little for its end.
+    pub(super) async fn shut_down(self) {
+        self.controls.cancel.cancel();
+        drop(self.commands);
+        if let Some(ended) = self.ended {
+            let _ = timeout(SHUTDOWN, ended).await;
+        }
+    }
+}
+
+fn send(outgoing: &Outgoing, snapshots: &mpsc::Sender<Snapshot>, report: Report) -> Result<(), SessionGone> {
+    match outgoing.report(report) {
+        Ok(()) => Ok(()),
+        Err(ReportError::Bulk(snapshot)) => snapshots.blocking_send(snapshot).map_err(|_| SessionGone),
+        Err(ReportError::Lost) => Err(SessionGone),
+    }
+}
+
+impl From<&TrainerError> for SessionError {
+    fn from(error: &TrainerError) -> Self {
+        Self::Trainer { reason: error.to_string(), kind: error.kind() }
+    }
+}
+
+/// A panic in one line; libtorch's carry a stack trace.
+fn told(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an unknown panic");
+    format!("the trainer broke down: {}", trainer::first_line(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_in_one_line() {
+        let panic: Box<dyn Any + Send> = Box::new("shapes differ\nException raised from …".to_owned());
+        assert_eq!(told(&*panic), "the trainer broke down: shapes differ");
+        let panic: Box<dyn Any + Send> = Box::new(7);
+        assert_eq!(told(&*panic), "the trainer broke down: an unknown panic");
+    }
+}

@@ -1,0 +1,34 @@
+//! Evaluation of this member's blocks of a split.
+
+use tch::Kind;
+
+use crate::model::ResNet;
+use crate::plan::Split;
+
+use super::error::TrainerError;
+use super::exchange::Peers;
+use super::metrics::{BlockMetrics, Metrics};
+use super::samples::Samples;
+use super::step::{correct, losses};
+
+/// Evaluates the blocks of `split` that fall to this member. Blocks are computed whole, by one member each, so their
+/// sums do not depend on who computes them.
+pub(super) fn evaluate(
+    model: &ResNet,
+    samples: &Samples,
+    split: Split,
+    peers: &Peers,
+) -> Result<Vec<BlockMetrics>, TrainerError> {
+    let group = &peers.group;
+    let mut blocks = Vec::new();
+    for (block, ids) in samples.blocks_of(split, group.rank(), group.world_size()) {
+        peers.check_cancelled()?;
+        let (images, labels) = samples.batch(split, ids)?;
+        let logits = model.forward_eval(&images);
+        // In f64 from the single losses on: the sum over a split is compared between runs.
+        let loss_sum = losses(&logits, &labels).to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
+        let metrics = Metrics { loss_sum, correct: correct(&logits, &labels), count: ids.len() as u64 };
+        blocks.push(BlockMetrics { block, metrics });
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,1 @@
+//! The trainer driven by plain channels.
