@@ -32,6 +32,8 @@ pub struct WorkerBinary {
     pub libtorch_version: String,
     /// `cpu`, `cuda:0`, …
     pub devices: Vec<String>,
+    /// Why there is no GPU among them.
+    pub no_gpu: Option<String>,
 }
 
 /// The worker binary is of no use.
@@ -91,8 +93,13 @@ impl WorkerBinary {
             libtorch: String,
         }
         let version: Version = ask(&path, "version")?;
-        let devices: Vec<String> = ask(&path, "devices")?;
-        Ok(Self { path, libtorch_version: version.libtorch, devices })
+        #[derive(Deserialize)]
+        struct Devices {
+            devices: Vec<String>,
+            no_gpu: Option<String>,
+        }
+        let Devices { devices, no_gpu } = ask(&path, "devices")?;
+        Ok(Self { path, libtorch_version: version.libtorch, devices, no_gpu })
     }
 
     /// The GPUs, or the processor where there is none.

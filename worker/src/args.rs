@@ -71,7 +71,15 @@ mod tests {
 
     #[test]
     fn a_local_worker_needs_a_name_and_a_cache_only() {
-        let cli = Cli::parse_from(["lockstep-worker", "join", "http://[::1]:1", "--name", "worker-0", "--cache", "c"]);
+        let cli = Cli::parse_from([
+            "lockstep-worker",
+            "join",
+            "http://[::1]:1",
+            "--name",
+            "worker-0",
+            "--cache",
+            "c",
+        ]);
         let Command::Join(join) = cli.command else { panic!("another command") };
         assert_eq!((join.device, join.listen.as_str()), (DeviceName::Cpu, "127.0.0.1:0"));
     }

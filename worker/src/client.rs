@@ -94,10 +94,10 @@ impl Client {
             .http2_keep_alive_interval(KEEP_ALIVE / 2)
             .keep_alive_timeout(KEEP_ALIVE / 2)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect().await.map_err(|error| ClientError::Unreachable {
-            url: url.to_owned(),
-            reason: root_cause(&error),
-        })?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| ClientError::Unreachable { url: url.to_owned(), reason: root_cause(&error) })?;
         Ok(Self { service: WorkerServiceClient::new(channel) })
     }
 
@@ -105,7 +105,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] when the run does not want this worker.
-    pub async fn join(&self, introduction: Introduction) -> Result<(Welcome, Outgoing, Incoming), ClientError> {
+    pub async fn join(
+        &self,
+        introduction: Introduction,
+    ) -> Result<(Welcome, Outgoing, Incoming), ClientError> {
         let (sender, requests) = mpsc::channel(OUTGOING_MESSAGES);
         let outgoing = Outgoing { sender };
         let Introduction { name, device, host, pid, libtorch_version } = introduction;

@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn checkpoints_within_an_epoch_leave_its_last_step_to_the_verdict() {
-        let every = |steps| Plan { steps_per_epoch: 6, checkpoint_every_steps: NonZeroU64::new(steps), ..sample() };
+        let every =
+            |steps| Plan { steps_per_epoch: 6, checkpoint_every_steps: NonZeroU64::new(steps), ..sample() };
         let due = |plan: Plan| (1..=12).filter(|step| plan.is_checkpoint_due(*step)).collect::<Vec<_>>();
         assert_eq!(due(every(2)), [2, 4, 8, 10]);
         assert_eq!(due(every(5)), [5, 10]);

@@ -130,7 +130,8 @@ async fn take_part(settings: &Settings, slot: &mut Option<TrainerThread>) -> Res
         let mut tasks = JoinSet::new();
         let uploads = upload_all(client.clone(), run.clone(), settings.name.clone(), taken);
         tasks.spawn(uploads.in_current_span());
-        let trainer = slot.insert(TrainerThread::spawn(setup(settings, &plan, &blobs), outgoing.clone(), snapshots)?);
+        let trainer =
+            slot.insert(TrainerThread::spawn(setup(settings, &plan, &blobs), outgoing.clone(), snapshots)?);
         let (commands, listener) = (trainer.commands(), None);
         let courier =
             Courier { settings, plan: &plan, client, outgoing: outgoing.clone(), blobs, commands, listener };

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::{BlockMetrics, EpochReport, Metrics, Split, WorkerName};
+use crate::{BlockMetrics, EpochReport, Metrics, Split, Step, WorkerName};
 
 /// Reports that cannot all be true. A run that meets one fails rather than go on with doubtful weights.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Disagreement {
     #[error("{worker} and {reference} differ in {what} after epoch {epoch}")]
     Replicas { worker: WorkerName, reference: WorkerName, what: &'static str, epoch: u32 },
+    #[error("the members ended epoch {found} at step {step} while epoch {expected} was under way")]
+    Epoch { found: u32, expected: u32, step: Step },
     #[error("block {block} of the {} split was evaluated {times} times", split.as_str())]
     Blocks { split: Split, block: u32, times: u32 },
     #[error("{found} of {expected} samples of the {} split were evaluated", split.as_str())]
@@ -51,9 +53,9 @@ pub(crate) fn check_agreement(reports: &BTreeMap<WorkerName, EpochReport>) -> Re
     let Some((reference, first)) = reports.first_key_value() else { return Ok(()) };
     let epoch = first.epoch.0;
     for (worker, report) in reports {
-        let what = if report.position != first.position {
+        let what = if (report.epoch, report.position) != (first.epoch, first.position) {
             "position"
-        } else if report.train != first.train {
+        } else if !report.train.is_identical(&first.train) {
             "training metrics"
         } else if report.ledger != first.ledger {
             "samples visited"

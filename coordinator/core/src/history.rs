@@ -106,7 +106,8 @@ impl History {
         })
     }
 
-    fn best_before(&self, epoch: Epoch) -> Option<Step> {
+    /// The step of the best epoch before `epoch`.
+    pub(crate) fn best_before(&self, epoch: Epoch) -> Option<Step> {
         let mut earlier = self.clone();
         earlier.rows.retain(|row| row.epoch < epoch);
         earlier.best().map(|row| row.step)

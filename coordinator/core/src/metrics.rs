@@ -23,6 +23,12 @@ impl Metrics {
         self.correct as f64 / self.count as f64
     }
 
+    /// The same bits, so that sums which are no number are equal to themselves.
+    pub(crate) fn is_identical(&self, other: &Self) -> bool {
+        (self.loss_sum.to_bits(), self.correct, self.count)
+            == (other.loss_sum.to_bits(), other.correct, other.count)
+    }
+
     /// Adds `other`. The caller fixes the order, since f64 addition is not associative.
     pub fn add(&mut self, other: &Self) {
         self.loss_sum += other.loss_sum;

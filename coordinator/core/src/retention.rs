@@ -1,34 +1,17 @@
 //! Which checkpoints may go.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use crate::{CheckpointEntry, Step};
+use crate::{History, Step};
 
-/// The checkpoints to delete: all but the newest `keep` and the best one.
-pub(crate) fn superseded(
-    checkpoints: &BTreeMap<Step, CheckpointEntry>,
-    keep: u32,
-    best: Option<Step>,
-) -> Vec<Step> {
-    let keep = keep.max(1) as usize;
-    checkpoints.keys().rev().skip(keep).filter(|step| Some(**step) != best).copied().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Position;
-
-    #[test]
-    fn the_newest_and_the_best_are_kept() {
-        let checkpoints: BTreeMap<_, _> = (1..=6)
-            .map(|n| {
-                let position = Position { step: Step(n), ..Position::default() };
-                (Step(n), CheckpointEntry { position, size_bytes: 0 })
-            })
-            .collect();
-        assert_eq!(superseded(&checkpoints, 2, Some(Step(3))), [Step(4), Step(2), Step(1)]);
-        assert_eq!(superseded(&checkpoints, 0, None).len(), 5);
-        assert!(superseded(&checkpoints, 9, None).is_empty());
-    }
+/// The checkpoints to delete: all but the newest `keep` and, for each of those, the best one as of then.
+///
+/// A run can only go on from a checkpoint together with the best model up to it. So the best one of earlier days
+/// stays until the checkpoint of a better one is stored, and as long as an older checkpoint may have to serve.
+pub(crate) fn superseded(history: &History) -> Vec<Step> {
+    let keep = history.spec.keep.max(1) as usize;
+    let kept = history.checkpoints.values().rev().take(keep);
+    let needed: BTreeSet<Step> =
+        kept.filter_map(|checkpoint| history.best_before(checkpoint.position.epoch)).collect();
+    history.checkpoints.keys().rev().skip(keep).filter(|step| !needed.contains(step)).copied().collect()
 }

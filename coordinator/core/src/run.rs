@@ -103,9 +103,12 @@ impl Run {
         workers: u32,
         epochs: u32,
     ) -> (Self, Vec<Effect>) {
+        let undone = |step: &Step| *step > position.step && !damaged.contains(step);
+        let undone: Vec<Step> = history.checkpoints.keys().copied().filter(undone).collect();
         let mut run = Self::gathering(now, history, position);
         run.record(Entry::Resumed { position, workers, epochs, damaged });
         run.publish();
+        run.effects.extend(undone.into_iter().map(Effect::DeleteCheckpoint));
         let effects = std::mem::take(&mut run.effects);
         (run, effects)
     }

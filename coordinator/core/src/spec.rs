@@ -60,7 +60,7 @@ pub struct RunSpec {
     /// Samples of one evaluation block.
     pub eval_block: u32,
     pub select: SelectSpec,
-    /// Newest checkpoints kept besides the best one, at least 1.
+    /// Newest checkpoints kept besides the best one as of each, at least 1.
     pub keep: u32,
     /// How long the workers may take to join and to get ready.
     pub join_timeout_ms: u64,
@@ -70,10 +70,5 @@ impl RunSpec {
     /// The position at the start of `epoch`.
     pub fn start_of(&self, epoch: Epoch) -> Position {
         Position { epoch, step: Step(u64::from(epoch.0) * self.steps_per_epoch) }
-    }
-
-    /// Samples of `split` as evaluated.
-    pub fn samples(&self, split: Split) -> u64 {
-        if split == self.select.split { self.eval_samples } else { self.test_samples }
     }
 }

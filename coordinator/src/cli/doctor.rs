@@ -70,7 +70,7 @@ fn worker() -> Check {
                 binary.libtorch_version,
                 binary.devices.join(", ")
             );
-            Check { name: "worker", ok: true, detail, hint: None }
+            Check { name: "worker", ok: true, detail, hint: binary.no_gpu }
         }
         Err(error) => {
             let CliError { message, hint, .. } = error.into();

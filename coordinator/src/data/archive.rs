@@ -58,10 +58,14 @@ mod tests {
 
     fn names(path: &Path) -> Result<Vec<String>, DataError> {
         let mut names = Vec::new();
-        for_each_file(path, |name| name != "skip", |name, bytes| {
-            names.push(format!("{name}={}", bytes.len()));
-            Ok(())
-        })?;
+        for_each_file(
+            path,
+            |name| name != "skip",
+            |name, bytes| {
+                names.push(format!("{name}={}", bytes.len()));
+                Ok(())
+            },
+        )?;
         Ok(names)
     }
 
@@ -69,7 +73,11 @@ mod tests {
     fn wanted_files_come_in_order_without_their_folders() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tar.gz");
-        fixtures::write_tar_gz(&path, "some/folder", &[("b", vec![1; 3]), ("skip", vec![]), ("a", vec![2; 700])]);
+        fixtures::write_tar_gz(
+            &path,
+            "some/folder",
+            &[("b", vec![1; 3]), ("skip", vec![]), ("a", vec![2; 700])],
+        );
         assert_eq!(names(&path).unwrap(), ["b=3", "a=700"]);
     }
 

@@ -96,11 +96,8 @@ impl BlobCache {
         let digest = {
             // Opened anew and for writing: the writer may have replaced the file, and some systems refuse
             // to sync a file that is open for reading only.
-            let mut file = File::options()
-                .read(true)
-                .write(true)
-                .open(&aside)
-                .map_err(BlobError::at("open", &aside))?;
+            let mut file =
+                File::options().read(true).write(true).open(&aside).map_err(BlobError::at("open", &aside))?;
             file.sync_all().map_err(BlobError::at("sync", &aside))?;
             copy_hashed(&mut file, &mut io::sink()).map_err(BlobError::at("read", &aside))?
         };
@@ -181,9 +178,8 @@ mod tests {
         let file = dir.path().join("abc");
         fs::write(&file, "abc").unwrap();
         assert_eq!(cache.insert_file(&file).unwrap(), ABC);
-        let written = cache.insert_written::<BlobError>(|path| {
-            fs::write(path, "abc").map_err(BlobError::at("write", path))
-        });
+        let written = cache
+            .insert_written::<BlobError>(|path| fs::write(path, "abc").map_err(BlobError::at("write", path)));
         assert_eq!(written.unwrap(), ABC);
         assert_eq!(fs::read(cache.path(ABC)).unwrap(), b"abc");
         assert_eq!(names(&cache), [ABC], "nothing is left aside");

@@ -59,8 +59,7 @@ impl Split {
 
 /// Writes the canonical file into the cache and returns its digest.
 pub(super) fn store(name: DataName, records: &Records, cache: &BlobCache) -> Result<String, DataError> {
-    let description =
-        Description { format: FORMAT_VERSION, name: name.as_str(), classes: &records.classes };
+    let description = Description { format: FORMAT_VERSION, name: name.as_str(), classes: &records.classes };
     let description = serde_json::to_string(&description).expect("strings and a number always make JSON");
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
     let (train_labels, test_labels) = (label_bytes(&records.train), label_bytes(&records.test));

@@ -58,8 +58,13 @@ pub(super) fn binary_edition() -> Vec<(&'static str, Vec<u8>)> {
 
 /// The same samples as `binary_edition`, in the order in which the official archive has its files.
 pub(super) fn python_edition() -> Vec<(&'static str, Vec<u8>)> {
-    let order =
-        [("data_batch_4", 3), ("test_batch", 5), ("data_batch_3", 2), ("data_batch_2", 1), ("data_batch_5", 4)];
+    let order = [
+        ("data_batch_4", 3),
+        ("test_batch", 5),
+        ("data_batch_3", 2),
+        ("data_batch_2", 1),
+        ("data_batch_5", 4),
+    ];
     let rest = order.into_iter().chain([("data_batch_1", 0)]);
     rest.map(|(name, batch)| (name, python_batch(LABELS[batch]))).collect()
 }
@@ -140,7 +145,10 @@ fn answer(mut stream: std::net::TcpStream, body: &[u8], serve: Serve) -> Option<
         _ if start >= body.len() => "416 Range Not Satisfiable\r\nContent-Length: 0".to_owned(),
         _ if start > 0 => {
             let (last, total) = (body.len() - 1, body.len());
-            format!("206 Partial Content\r\nContent-Range: bytes {start}-{last}/{total}\r\nContent-Length: {}", total - start)
+            format!(
+                "206 Partial Content\r\nContent-Range: bytes {start}-{last}/{total}\r\nContent-Length: {}",
+                total - start
+            )
         }
         _ => format!("200 OK\r\nContent-Length: {}", body.len()),
     };

@@ -1,6 +1,5 @@
 //! A look at a data set's first pictures, for a person.
 
-
 use safetensors::SafeTensors;
 
 use super::{DataError, IMAGE_BYTES, ResolvedData};

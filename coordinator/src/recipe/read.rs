@@ -264,7 +264,12 @@ impl<'a> Reader<'a> {
     }
 
     fn origins(&self) -> BTreeMap<String, Origin> {
-        KEYS.iter().map(|key| ((*key).to_owned(), self.layers.origin(key))).collect()
+        // These have no default: where nobody gave a value there is none.
+        let optional = |key: &str| matches!(key, "data.path" | "data.train" | "data.test");
+        KEYS.iter()
+            .filter(|key| self.has(key) || !optional(key))
+            .map(|key| ((*key).to_owned(), self.layers.origin(key)))
+            .collect()
     }
 }
 

@@ -84,6 +84,7 @@ keep = 3
 ";
     assert_eq!(recipe.to_toml(), text);
     assert_eq!(origins["seed"], Origin::Default);
+    assert!(!origins.contains_key("data.path"), "a key without a value comes from nowhere");
     assert!(matches!(&origins["data.name"], Origin::File { line: 2, .. }));
 }
 

@@ -119,7 +119,9 @@ fn model(model: v1::ModelPlan, train: v1::TrainPlan) -> Result<ModelPlan, Malfor
     let frozen_batch_norm_trains = match train.frozen_batch_norm() {
         v1::FrozenBatchNorm::Train => true,
         v1::FrozenBatchNorm::Eval => false,
-        v1::FrozenBatchNorm::Unspecified => return Err(Malformed("an unknown treatment of frozen BatchNorm")),
+        v1::FrozenBatchNorm::Unspecified => {
+            return Err(Malformed("an unknown treatment of frozen BatchNorm"));
+        }
     };
     let weights_digest = match model.weights_digest {
         empty if empty.is_empty() => None,
@@ -167,8 +169,7 @@ fn wire_split(split: Split) -> v1::Split {
 }
 
 fn wire_blocks(blocks: Vec<BlockMetrics>) -> Vec<v1::BlockMetrics> {
-    let block =
-        |b: BlockMetrics| v1::BlockMetrics { block: b.block, metrics: Some(wire_metrics(b.metrics)) };
+    let block = |b: BlockMetrics| v1::BlockMetrics { block: b.block, metrics: Some(wire_metrics(b.metrics)) };
     blocks.into_iter().map(block).collect()
 }
 

@@ -126,7 +126,8 @@ mod tests {
         drop(chunks);
         let blobs = dir.path().join("blobs");
         let folder = blobs.clone();
-        let (file, digest, size) = task::spawn_blocking(move || write_aside(&folder, received)).await.unwrap().unwrap();
+        let (file, digest, size) =
+            task::spawn_blocking(move || write_aside(&folder, received)).await.unwrap().unwrap();
         assert_eq!((digest.as_str(), size), (hex::encode(Sha256::digest("hello")).as_str(), 5));
         assert_eq!(hash_file(file.path()).unwrap(), digest);
         drop(file);

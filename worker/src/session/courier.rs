@@ -83,7 +83,8 @@ impl Courier<'_> {
             Some(host) if host.contains(':') => format!("[{host}]:{}", local.port()),
             Some(host) => format!("{host}:{}", local.port()),
             None if local.ip().is_unspecified() => {
-                SocketAddr::new(outward_ip(url).await.unwrap_or(Ipv4Addr::LOCALHOST.into()), local.port()).to_string()
+                SocketAddr::new(outward_ip(url).await.unwrap_or(Ipv4Addr::LOCALHOST.into()), local.port())
+                    .to_string()
             }
             None => local.to_string(),
         })

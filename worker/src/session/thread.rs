@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use super::SessionError;
 use crate::client::{Outgoing, ReportError};
 use crate::collective::Cancel;
-use crate::trainer::{self, Command, FailureKind, Report, Reporter, SessionGone, Setup, Snapshot, TrainerError};
+use crate::trainer::{
+    self, Command, FailureKind, Report, Reporter, SessionGone, Setup, Snapshot, TrainerError,
+};
 
 /// Commands that wait for the trainer. It answers each before the next is due, so more are a fault of the coordinator's.
 const COMMANDS_WAITING: usize = 8;

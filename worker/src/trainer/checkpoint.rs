@@ -67,7 +67,9 @@ pub(super) fn load(
     };
     let train =
         Metrics { loss_sum: f64::from_bits(loss_sum as u64), correct: correct as u64, count: count as u64 };
-    let bytes = find(LEDGER).and_then(|words| unpack(&words)).ok_or_else(|| refuse(format!("{LEDGER} is damaged")))?;
+    let bytes = find(LEDGER)
+        .and_then(|words| unpack(&words))
+        .ok_or_else(|| refuse(format!("{LEDGER} is damaged")))?;
     let ledger = EpochLedger::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))?;
     Ok(EpochState { train, ledger })
 }

@@ -27,7 +27,12 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(group: Group, collective: Box<dyn Collective>, names: Vec<String>, cancel: Cancel) -> Self {
+    pub(super) fn new(
+        group: Group,
+        collective: Box<dyn Collective>,
+        names: Vec<String>,
+        cancel: Cancel,
+    ) -> Self {
         Self { group, collective, names, cancel, waited: Duration::ZERO }
     }
 

@@ -19,7 +19,9 @@ use super::epoch::EpochState;
 use super::error::TrainerError;
 use super::evaluate::evaluate;
 use super::exchange::Peers;
-use super::message::{Begin, Command, EpochReport, EvalReport, Evaluate, Report, Reporter, Snapshot, Verdict};
+use super::message::{
+    Begin, Command, EpochReport, EvalReport, Evaluate, Report, Reporter, Snapshot, Verdict,
+};
 use super::progress::ProgressMeter;
 use super::replica::Replica;
 use super::samples::Samples;
@@ -71,7 +73,9 @@ impl Generation<'_> {
                 match self.outside.commands.recv() {
                     Err(_) => return Ok(Ending::SessionOver),
                     Ok(Command::Begin(begin)) => return Ok(Ending::Succeeded(Box::new(begin))),
-                    Ok(Command::Evaluate(order)) if order.generation == self.number => self.evaluate(&order)?,
+                    Ok(Command::Evaluate(order)) if order.generation == self.number => {
+                        self.evaluate(&order)?
+                    }
                     Ok(other) => self.refuse(&other)?,
                 }
                 continue;
@@ -109,6 +113,7 @@ impl Generation<'_> {
                 let loss = if metrics.loss_sum.is_nan() { "nan" } else { "infinite" };
                 return Err(TrainerError::NotFinite { loss, step: self.position.step, learning_rate });
             }
+            debug!(step = self.position.step, loss = metrics.loss(), "step");
             let waited = self.peers.take_waited();
             if let Some(progress) = meter.step(waited, self.number, self.position, self.epoch.train) {
                 debug!(step = progress.position.step, step_ms = progress.step_ms, "stepping");
@@ -138,7 +143,14 @@ impl Generation<'_> {
         self.position = plan.start_of(epoch + 1);
         let done = std::mem::replace(&mut self.epoch, samples.new_epoch(self.position.epoch));
         let train = done.train;
-        info!(epoch, loss = train.loss(), accuracy = train.accuracy(), learning_rate, train_ms, "epoch trained");
+        info!(
+            epoch,
+            loss = train.loss(),
+            accuracy = train.accuracy(),
+            learning_rate,
+            train_ms,
+            "epoch trained"
+        );
         let report = EpochReport {
             generation: self.number,
             epoch,
@@ -162,7 +174,9 @@ impl Generation<'_> {
             match self.outside.commands.recv() {
                 Err(_) => return Ok(Awaited::Ending(Ending::SessionOver)),
                 Ok(Command::Begin(begin)) => return Ok(Awaited::Ending(Ending::Succeeded(Box::new(begin)))),
-                Ok(Command::Verdict(verdict)) if verdict.generation == self.number && verdict.epoch == epoch => {
+                Ok(Command::Verdict(verdict))
+                    if verdict.generation == self.number && verdict.epoch == epoch =>
+                {
                     return Ok(Awaited::Verdict(verdict));
                 }
                 Ok(other) => self.refuse(&other)?,

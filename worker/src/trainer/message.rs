@@ -83,7 +83,10 @@ pub enum Report {
     Epoch(EpochReport),
     Eval(EvalReport),
     /// Stopped at this boundary, the same on every member.
-    Halted { generation: u64, position: Position },
+    Halted {
+        generation: u64,
+        position: Position,
+    },
     Snapshot(Snapshot),
 }
 

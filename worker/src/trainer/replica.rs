@@ -55,7 +55,10 @@ impl Replica {
         let report = self.load_model(&bytes, HeadPolicy::ReplaceIfClassesDiffer, "the initial weights")?;
         let classes = self.model.spec().classes;
         if report.replaced_head {
-            info!(classes, "loaded the initial weights; their head has other classes, so a new one starts from the seed");
+            info!(
+                classes,
+                "loaded the initial weights; their head has other classes, so a new one starts from the seed"
+            );
         } else {
             info!("loaded the initial weights, head included");
         }
@@ -73,7 +76,9 @@ impl Replica {
         head: HeadPolicy,
         what: &'static str,
     ) -> Result<crate::model::LoadReport, TrainerError> {
-        self.model.load_safetensors(bytes, head).map_err(|source: ModelError| TrainerError::Weights { what, source })
+        self.model
+            .load_safetensors(bytes, head)
+            .map_err(|source: ModelError| TrainerError::Weights { what, source })
     }
 
     pub(super) fn learning_rate(&self, epoch: u32) -> f64 {

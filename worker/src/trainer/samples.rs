@@ -62,7 +62,14 @@ impl Samples {
             return Err(TrainerError::StepsPerEpoch { planned: plan.steps_per_epoch, found: cut.steps() });
         }
         let (height, width) = dataset.image_size();
-        info!(name = dataset.name(), train = count, validation = validation.len(), height, width, "data set opened");
+        info!(
+            name = dataset.name(),
+            train = count,
+            validation = validation.len(),
+            height,
+            width,
+            "data set opened"
+        );
         Ok(Self {
             dataset,
             seed: plan.seed,

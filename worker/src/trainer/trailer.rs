@@ -64,7 +64,8 @@ impl Trailer {
             if count > rest.0.len() / 4 {
                 return Err(MalformedTrailer);
             }
-            let samples = (0..count).map(|_| rest.take().map(u32::from_le_bytes)).collect::<Result<_, _>>()?;
+            let samples =
+                (0..count).map(|_| rest.take().map(u32::from_le_bytes)).collect::<Result<_, _>>()?;
             shards.push(ShardAccount { shard, loss_sum, correct, samples });
         }
         Ok(Self { halt, shards })
@@ -104,7 +105,8 @@ mod tests {
     #[test]
     fn accounts_survive_the_wire() {
         for halt in [false, true] {
-            for shards in [vec![], vec![account(3, &[])], vec![account(0, &[7, u32::MAX]), account(1, &[0])]] {
+            for shards in [vec![], vec![account(3, &[])], vec![account(0, &[7, u32::MAX]), account(1, &[0])]]
+            {
                 let trailer = Trailer { halt, shards };
                 assert_eq!(Trailer::decode(&trailer.encode()), Ok(trailer));
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Phase, Run, Stage};
 use crate::{
-    BlockMetrics, Effect, Entry, FailureKind, Generation, Message, Outcome, Position, Reject, Split, Step,
+    BlockMetrics, Disagreement, Effect, Entry, FailureKind, Generation, Message, Outcome, Position, Reject, Split, Step,
     WorkerName, combine_blocks,
 };
 
@@ -92,15 +92,22 @@ impl Run {
         let refusal = self.refuse(worker.clone(), "EvalReport");
         let Phase::Training(training) = &mut self.phase else { return Err(refusal) };
         let Stage::Testing(reports) = &mut training.stage else { return Err(refusal) };
+        if split != Split::Test {
+            return Err(refusal);
+        }
         reports.insert(worker, blocks);
         if reports.len() < training.members.len() {
             return Ok(());
         }
         let blocks: Vec<BlockMetrics> = reports.values().flatten().copied().collect();
         let spec = &self.history.spec;
-        match combine_blocks(split, spec.samples(split), spec.eval_block, &blocks) {
+        let (epoch, step) = self.history.best().map(|row| (row.epoch.0, row.step)).unwrap_or_default();
+        match combine_blocks(split, spec.test_samples, spec.eval_block, &blocks) {
+            // A journal in JSON could not hold such a number.
+            Ok(metrics) if !metrics.loss_sum.is_finite() => {
+                self.fail_on(&Disagreement::NotFinite { split, epoch });
+            }
             Ok(metrics) => {
-                let step = self.history.best().map(|row| row.step).unwrap_or_default();
                 self.record(Entry::Tested { step, metrics });
                 self.done();
             }

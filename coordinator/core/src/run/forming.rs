@@ -15,13 +15,11 @@ impl Run {
         worker: WorkerName,
         info: WorkerInfo,
     ) -> Result<(), Reject> {
-        if self.workers.contains_key(&worker) {
-            return Err(Reject::NameTaken { worker });
-        }
         let workers = self.history.spec.workers;
         match self.phase {
-            Phase::Gathering { .. } => {}
             Phase::Ended(_) => return Err(Reject::RunOver),
+            _ if self.workers.contains_key(&worker) => return Err(Reject::NameTaken { worker }),
+            Phase::Gathering { .. } => {}
             _ => return Err(Reject::Full { workers }),
         }
         self.workers.insert(worker.clone(), Worker { info, progress: Progress::default() });

@@ -6,8 +6,8 @@ use super::{Phase, Run, Stage};
 use crate::epoch::{check_agreement, combine_blocks};
 use crate::retention::superseded;
 use crate::{
-    CheckpointEntry, Disagreement, Effect, Entry, EpochReport, EpochRow, Generation, Message, Position,
-    Reject, Restore, Verdict, WorkerName,
+    CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow, Generation, Message, Position,
+    Reject, Restore, Step, Verdict, WorkerName,
 };
 
 impl Run {
@@ -42,12 +42,17 @@ impl Run {
     /// One row of what the members reported.
     fn row(&self, reports: &BTreeMap<WorkerName, EpochReport>) -> Result<EpochRow, Disagreement> {
         check_agreement(reports)?;
+        let first =
+            reports.values().next().expect("an epoch's row is made when all of at least one member reported");
         let spec = &self.history.spec;
+        let expected = self.history.rows.len() as u32;
+        if first.epoch.0 != expected || first.position != spec.start_of(Epoch(expected + 1)) {
+            let (found, step) = (first.epoch.0, first.position.step);
+            return Err(Disagreement::Epoch { found, expected, step });
+        }
         let split = spec.select.split;
         let blocks = reports.values().flat_map(|report| &report.blocks);
         let eval = combine_blocks(split, spec.eval_samples, spec.eval_block, blocks)?;
-        let first =
-            reports.values().next().expect("an epoch's row is made when all of at least one member reported");
         if !eval.loss_sum.is_finite() {
             return Err(Disagreement::NotFinite { split, epoch: first.epoch.0 });
         }
@@ -91,7 +96,7 @@ impl Run {
         }
     }
 
-    fn pronounce(&mut self, verdict: Verdict, step: crate::Step) {
+    fn pronounce(&mut self, verdict: Verdict, step: Step) {
         self.send_all(&Message::Verdict(verdict));
         self.enter(if verdict.hold { Stage::Holding { step } } else { Stage::Stepping });
     }
@@ -111,17 +116,16 @@ impl Run {
         self.admit_upload(generation)?;
         self.record(Entry::CheckpointStored(CheckpointEntry { position, size_bytes }));
         self.publish();
-        let history = &self.history;
-        let best = history.best().map(|row| row.step);
-        for step in superseded(&history.checkpoints, history.spec.keep, best) {
+        for step in superseded(&self.history) {
             self.record(Entry::CheckpointDeleted { step });
             self.effects.push(Effect::DeleteCheckpoint(step));
         }
         let Phase::Training(training) = &self.phase else { return Ok(()) };
         match &training.stage {
             Stage::AwaitingBest { verdict } if verdict.restore == Some(position.step) => {
-                let verdict = *verdict;
-                let step = self.history.spec.start_of(crate::Epoch(verdict.epoch.0 + 1)).step;
+                // A stop may have been asked for meanwhile.
+                let verdict = Verdict { hold: verdict.hold || self.stopping, ..*verdict };
+                let step = self.history.spec.start_of(Epoch(verdict.epoch.0 + 1)).step;
                 self.pronounce(verdict, step);
             }
             Stage::Holding { step } if *step == position.step => self.hold_or_conclude(position.step),
