@@ -22,6 +22,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 pub use blob_cache::{BlobCache, BlobError};
 pub use download::{DownloadProgress, NoProgress, Source};
 pub use error::DataError;
@@ -39,7 +41,8 @@ const IMAGE_BYTES: usize = 3 * (IMAGE_SIZE * IMAGE_SIZE) as usize;
 const CLASSES: usize = 10;
 
 /// Which data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DataName {
     /// The 60,000 photographs of CIFAR-10, or a subset in the same layout.
     Cifar10,

@@ -13,6 +13,7 @@ use lockstep_core::{
     Time, WorkerInfo, WorkerName,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::Instrument;
 
 use crate::journal::Journal;
 use crate::run_folder::{RunFacts, RunFolder};
@@ -93,7 +94,12 @@ impl Driver {
     ///
     /// # Errors
     /// When what must be durable cannot be written. The run then stands where the journal says.
-    pub async fn drive(mut self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
+    pub async fn drive(self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
+        let span = tracing::info_span!("run", run = self.folder.name());
+        self.drive_inside(first).instrument(span).await
+    }
+
+    async fn drive_inside(mut self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
         self.carry_out(first)?;
         loop {
             if let Some(outcome) = self.outcome.take() {
@@ -169,6 +175,7 @@ impl Driver {
             .collect();
         if !records.is_empty() {
             tokio::task::block_in_place(|| self.persist(&records))?;
+            records.iter().for_each(log);
             records.into_iter().for_each(|entry| self.tell(Notice::Entry(entry)));
         }
         for effect in effects {
@@ -282,6 +289,35 @@ impl DriverHandle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.ok()?;
         answer.await.ok()
+    }
+}
+
+/// One line per entry in the coordinator's log, inside the span of the run.
+fn log(entry: &Entry) {
+    match entry {
+        Entry::Created { .. } => tracing::info!("created"),
+        Entry::Resumed { position, .. } => tracing::info!(step = %position.step, "resumed"),
+        Entry::GenerationBegan { generation, members, position } => {
+            tracing::info!(%generation, world_size = members.len(), step = %position.step, "generation began");
+        }
+        Entry::EpochEnded(row) => {
+            let (loss, accuracy) = (row.eval.loss(), row.eval.accuracy());
+            let split = row.split.as_str();
+            tracing::info!(epoch = %row.epoch, step = %row.step, split, loss, accuracy, best = row.improved, "epoch ended");
+        }
+        Entry::CheckpointStored(stored) => {
+            tracing::info!(step = %stored.position.step, bytes = stored.size_bytes, "checkpoint stored");
+        }
+        Entry::CheckpointDeleted { step } => tracing::info!(%step, "checkpoint deleted"),
+        Entry::WorkerLost { worker, generation, reason } => {
+            tracing::warn!(%worker, %generation, %reason, "lost a worker");
+        }
+        Entry::StopRequested => tracing::info!("stop requested"),
+        Entry::Tested { step, metrics } => {
+            tracing::info!(%step, loss = metrics.loss(), accuracy = metrics.accuracy(), "tested");
+        }
+        Entry::Ended { outcome: Outcome::Failed { reason, .. } } => tracing::info!(%reason, "failed"),
+        Entry::Ended { outcome } => tracing::info!(?outcome, "ended"),
     }
 }
 

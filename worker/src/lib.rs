@@ -54,8 +54,7 @@ fn start_logging(directives: &str) -> Result<(), tracing_subscriber::filter::Par
     // One line instead of a stack trace; libtorch's errors bring another along.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let text = panic.payload_as_str().unwrap_or_default();
-        error!(place, "broke down: {}", trainer::first_line(&text));
+        error!(place, "broke down: {}", trainer::panic_line(panic.payload()));
     }));
     Ok(())
 }

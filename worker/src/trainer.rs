@@ -33,13 +33,13 @@ use tch::Device;
 use tracing::{info, info_span};
 
 use self::error::named;
-pub(crate) use self::error::first_line;
+pub(crate) use self::error::panic_line;
 pub use self::error::{FailureKind, TrainerError};
 use self::exchange::Peers;
 use self::generation::{Ending, Generation, Outside};
 pub use self::message::{
-    Begin, CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Ledger, Peer, Progress, Report, Reporter,
-    SessionGone, Snapshot, Verdict,
+    Begin, CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Ledger, Peer, Progress, Report,
+    Reporter, SessionGone, Snapshot, Verdict,
 };
 pub use self::metrics::{BlockMetrics, Metrics};
 use self::replica::Replica;

@@ -14,7 +14,7 @@ use crate::data::{self, DataRequest, ResolvedData};
 use crate::driver::now;
 use crate::launch::{Aborted, Ended, Launch, StopSignal, launch};
 use crate::local::{BinaryError, WorkerBinary};
-use crate::recipe::{self, Loaded, Recipe, Sources};
+use crate::recipe::{Loaded, Recipe, Sources};
 use crate::run_folder::{RunFacts, RunFolder};
 
 #[derive(Debug, Args)]
@@ -198,12 +198,8 @@ fn refuse_existing(home: &Home, name: &str) -> Result<(), CliError> {
 }
 
 pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData, CliError> {
-    let name = match recipe.data.name {
-        recipe::DataName::Cifar10 => data::DataName::Cifar10,
-        recipe::DataName::Shapes => data::DataName::Shapes,
-    };
     let request = DataRequest {
-        name,
+        name: recipe.data.name,
         path: recipe.data.path.clone(),
         train: recipe.data.train.map(|count| count as usize),
         test: recipe.data.test.map(|count| count as usize),

@@ -22,6 +22,9 @@ const SAMPLES_MAX: usize = 60_000;
 const KEY_TAG: &[u8; 8] = b"shapes 1";
 
 /// What decides how hard the set is. Lengths are in pixels, brightness in steps of 255.
+///
+/// Measured with these on the default 8,000 / 2,000: ridge regression on the pixels 20 %; torchvision's ResNet-18
+/// from scratch (SGD 0.01, momentum 0.9, batch 64, cosine) 61 % after one epoch, 89 % after three, 97 % after five.
 mod difficulty {
     /// Half the extent of a shape.
     pub(super) const RADIUS: std::ops::Range<f32> = 9.5..13.0;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::parameters::Blocks;
+pub use crate::data::DataName;
 
 /// A setting with a closed set of words.
 pub(crate) trait Choice: Copy + 'static {
@@ -48,11 +49,10 @@ choice! {
     }
 }
 
-choice! {
-    DataName {
-        Cifar10 = "cifar10",
-        /// Generated pictures: needs no download.
-        Shapes = "shapes",
+impl Choice for DataName {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn word(self) -> &'static str {
+        self.as_str()
     }
 }
 

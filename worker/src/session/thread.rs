@@ -1,6 +1,5 @@
 //! The trainer's thread as the session holds it: a channel in, a closure out, two flags, and word of its end.
 
-use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +53,10 @@ impl TrainerThread {
             let run = || trainer::run(&setup, &received, &reporter);
             let result = match panic::catch_unwind(AssertUnwindSafe(run)) {
                 Ok(result) => result.map_err(|error| SessionError::from(&error)),
-                Err(panic) => Err(SessionError::Trainer { reason: told(&*panic), kind: FailureKind::Run }),
+                Err(panic) => Err(SessionError::Trainer {
+                    reason: format!("the trainer broke down: {}", trainer::panic_line(&*panic)),
+                    kind: FailureKind::Run,
+                }),
             };
             // The session may have ended first.
             let _ = end.send(result);
@@ -111,25 +113,5 @@ fn send(outgoing: &Outgoing, snapshots: &mpsc::Sender<Snapshot>, report: Report)
 impl From<&TrainerError> for SessionError {
     fn from(error: &TrainerError) -> Self {
         Self::Trainer { reason: error.to_string(), kind: error.kind() }
-    }
-}
-
-/// A panic in one line; libtorch's carry a stack trace.
-fn told(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an unknown panic");
-    format!("the trainer broke down: {}", trainer::first_line(&text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_told_in_one_line() {
-        let panic: Box<dyn Any + Send> = Box::new("shapes differ\nException raised from …".to_owned());
-        assert_eq!(told(&*panic), "the trainer broke down: shapes differ");
-        let panic: Box<dyn Any + Send> = Box::new(7);
-        assert_eq!(told(&*panic), "the trainer broke down: an unknown panic");
     }
 }

@@ -1,5 +1,7 @@
 //! Why a worker cannot go on, and whose fault that is.
 
+use std::any::Any;
+
 use crate::collective::CollectiveError;
 use crate::collective::tree::TreeError;
 use crate::device::DeviceError;
@@ -90,6 +92,12 @@ pub(crate) fn first_line(error: &dyn std::fmt::Display) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
+/// What a panic says, in one line.
+pub(crate) fn panic_line(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    first_line(&text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an unknown panic"))
+}
+
 /// Tells a collective's error with names instead of ranks; `names` by rank.
 pub(super) fn named(error: CollectiveError, names: &[String]) -> TrainerError {
     let name = |rank: usize| names.get(rank).cloned().unwrap_or_else(|| format!("rank {rank}"));
@@ -114,6 +122,14 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn a_panic_is_told_in_one_line() {
+        let panic: Box<dyn Any + Send> = Box::new("shapes differ\nException raised from …".to_owned());
+        assert_eq!(panic_line(&*panic), "shapes differ");
+        let panic: Box<dyn Any + Send> = Box::new(7);
+        assert_eq!(panic_line(&*panic), "an unknown panic");
+    }
 
     #[test]
     fn a_lost_peer_is_told_by_name() {

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn views_share_the_tensors_memory() {
-        let mut tensor = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]);
+        let tensor = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]);
         with_slice_mut(&mut tensor.narrow(0, 1, 2), |slice| slice.copy_from_slice(&[5.0, 6.0]));
         with_slice(&tensor, |slice| assert_eq!(slice, [1.0, 5.0, 6.0, 4.0]));
         with_slice_mut(&mut tensor.narrow(0, 4, 0), |slice| assert!(slice.is_empty()));

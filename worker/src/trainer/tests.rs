@@ -235,12 +235,15 @@ fn a_plan_that_the_data_contradict_is_refused() {
 #[test]
 fn a_lost_peer_is_named_and_a_cancel_is_not_an_error_of_its_own() {
     let (_dir, path) = dataset();
-    let plan = Plan { epochs: 100, steps_per_epoch: 2, ..plan::sample() };
-    let mut members = begin(&plan, &path, &[1, 1], None);
+    let mut members = begin(&plan::sample(), &path, &[1, 1], None);
+    essence(&mut members);
     let (second, first) = (members.pop().unwrap(), members.pop().unwrap());
     second.cancel.cancel();
+    for member in [&first, &second] {
+        member.commands.send(verdict(false, false, None)).unwrap();
+    }
     assert!(matches!(second.thread.join().unwrap(), Err(TrainerError::Cancelled)));
     let error = first.thread.join().unwrap().unwrap_err();
     assert_eq!(error.kind(), FailureKind::Cluster);
-    assert!(error.to_string().contains("worker-1"), "{error}");
+    assert!(error.to_string().starts_with("lost worker-1: "), "{error}");
 }
