@@ -1,1 +1,14 @@
-fn main(){}
+//! The same numbers as PyTorch: weights, logits, losses and accuracies of real runs, against torchvision's models trained
+//! by `reference.py`.
+//!
+//! Needs python3 with venv and the Python package index; what it installs (about 5 GB) lies under `target/parity` and is
+//! kept. `LOCKSTEP_SKIP_PARITY=1` skips all of it.
+
+mod best_model;
+mod job;
+mod logits;
+mod losses;
+mod once;
+mod process;
+mod reference;
+mod train;

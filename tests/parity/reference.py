@@ -36,7 +36,7 @@ DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def write_safetensors(path, tensors):
-    """https://huggingface.co/docs/safetensors: a length, a JSON header, the bytes."""
+    """A length, a JSON header, the bytes."""
     header, blobs, at = {}, [], 0
     for name, tensor in tensors.items():
         blob = tensor.contiguous().numpy().tobytes()

@@ -25,6 +25,7 @@ use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Cli, Command, JoinArgs, OutputArgs};
+use self::client::ClientError;
 use self::device::{DeviceName, LIBTORCH_VERSION};
 use self::session::{SessionError, Settings, StopSignal};
 use self::trainer::FailureKind;
@@ -73,22 +74,28 @@ fn join(args: JoinArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(session::run(&settings, stop_signal(stop)));
-    // Whatever still reads or hashes a file has lost its purpose.
-    runtime.shutdown_background();
+    let code = exit_code(runtime.block_on(session::run(&settings, stop_signal(stop))), &settings);
+    // Not by returning: the trainer may be computing still, and libtorch's destructors would pull its memory away from
+    // under it, which ends in a segmentation fault as often as not.
+    signal_hook::low_level::exit(code)
+}
+
+fn exit_code(result: Result<(), SessionError>, settings: &Settings) -> i32 {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(SessionError::Stopped(signal)) => ExitCode::from(match signal {
-            StopSignal::Interrupt => 130,
-            StopSignal::Terminate => 143,
-        }),
+        Ok(()) => 0,
+        Err(SessionError::Stopped(StopSignal::Interrupt)) => 130,
+        Err(SessionError::Stopped(StopSignal::Terminate)) => 143,
+        Err(SessionError::Client(error @ ClientError::Address(..))) => {
+            eprintln!("lockstep-worker: {error}");
+            2
+        }
         Err(error) => {
             error!(worker = settings.name, "{error}");
-            ExitCode::from(match error.kind() {
+            match error.kind() {
                 FailureKind::Run => 1,
                 FailureKind::Data => 3,
                 FailureKind::Cluster => 4,
-            })
+            }
         }
     }
 }
@@ -96,9 +103,10 @@ fn join(args: JoinArgs) -> ExitCode {
 /// Signals are listened for from here on, also those that come while the session starts.
 fn start_runtime() -> io::Result<(Runtime, [Signal; 2])> {
     let runtime = Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build()?;
-    let _entered = runtime.enter();
-    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
-    drop(_entered);
+    let signals = {
+        let _entered = runtime.enter();
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]
+    };
     Ok((runtime, signals))
 }
 

@@ -108,18 +108,13 @@ impl SessionError {
 /// # Errors
 /// [`SessionError`]; the coordinator has been told, if it could be. [`SessionError::Stopped`] when `stop` completes first.
 pub async fn run(settings: &Settings, stop: impl Future<Output = StopSignal>) -> Result<(), SessionError> {
-    let mut trainer = None;
-    let result = tokio::select! {
-        result = take_part(settings, &mut trainer) => result,
+    tokio::select! {
+        result = take_part(settings) => result,
         signal = stop => Err(SessionError::Stopped(signal)),
-    };
-    if let Some(trainer) = trainer {
-        trainer.shut_down().await;
     }
-    result
 }
 
-async fn take_part(settings: &Settings, slot: &mut Option<TrainerThread>) -> Result<(), SessionError> {
+async fn take_part(settings: &Settings) -> Result<(), SessionError> {
     let (client, (Welcome { run, plan }, outgoing, mut incoming)) = join(settings).await?;
     let span = info_span!("session", run, worker = settings.name);
     async {
@@ -130,12 +125,11 @@ async fn take_part(settings: &Settings, slot: &mut Option<TrainerThread>) -> Res
         let mut tasks = JoinSet::new();
         let uploads = upload_all(client.clone(), run.clone(), settings.name.clone(), taken);
         tasks.spawn(uploads.in_current_span());
-        let trainer =
-            slot.insert(TrainerThread::spawn(setup(settings, &plan, &blobs), outgoing.clone(), snapshots)?);
+        let mut trainer = TrainerThread::spawn(setup(settings, &plan, &blobs), outgoing.clone(), snapshots)?;
         let (commands, listener) = (trainer.commands(), None);
         let courier =
             Courier { settings, plan: &plan, client, outgoing: outgoing.clone(), blobs, commands, listener };
-        match converse(&mut incoming, courier, trainer).await {
+        match converse(&mut incoming, courier, &mut trainer).await {
             Err(error) if !matches!(error, SessionError::Client(ClientError::Lost)) => {
                 last_word(error, &outgoing, &mut incoming).await
             }

@@ -113,3 +113,6 @@ impl History {
         earlier.best().map(|row| row.step)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,3 +276,6 @@ impl Run {
         self.fail(disagreement.to_string(), FailureKind::Run);
     }
 }
+
+#[cfg(test)]
+mod tests;

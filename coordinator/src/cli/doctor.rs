@@ -57,7 +57,7 @@ fn machine() -> Check {
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
         .unwrap_or(0);
-    let detail = format!("{cores} cores, {:.1} GiB of memory", total_kb as f64 / (1 << 20) as f64);
+    let detail = format!("{cores} cores, {:.1} GiB of memory", total_kb as f64 / f64::from(1 << 20));
     Check { name: "machine", ok: true, detail, hint: None }
 }
 

@@ -24,11 +24,9 @@ const FILES_MAX: usize = 8;
 type Chunks = ReceiverStream<Result<pb::Chunk, Status>>;
 
 pub(super) fn fetch_blob(services: &Services, digest: &str) -> Result<Chunks, Status> {
-    let hex = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !hex || !services.blobs.contains(digest) {
-        return Err(Status::not_found("there is no file with this digest"));
-    }
-    Ok(stream(services.blobs.path(digest)))
+    // It takes nothing but a digest, so no path can be asked for.
+    let path = services.blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
+    Ok(stream(path))
 }
 
 pub(super) async fn fetch_checkpoint(

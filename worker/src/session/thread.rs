@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
 use super::SessionError;
 use crate::client::{Outgoing, ReportError};
@@ -19,9 +17,6 @@ use crate::trainer::{
 
 /// Commands that wait for the trainer. It answers each before the next is due, so more are a fault of the coordinator's.
 const COMMANDS_WAITING: usize = 8;
-/// How long a cancelled trainer may take to finish what it computes. The process ends anyway, but ending it while
-/// libtorch computes can crash on the way out.
-const SHUTDOWN: Duration = Duration::from_secs(3);
 
 /// How the session reaches into a generation that computes.
 #[derive(Debug, Clone, Default)]
@@ -30,11 +25,11 @@ pub(super) struct Controls {
     pub(super) cancel: Cancel,
 }
 
+/// Dropping it cancels what the trainer computes; the thread ends as soon as it notices.
 #[derive(Debug)]
 pub(super) struct TrainerThread {
     commands: SyncSender<Command>,
-    /// None once it has said so.
-    ended: Option<oneshot::Receiver<Result<(), SessionError>>>,
+    ended: oneshot::Receiver<Result<(), SessionError>>,
     generation: u64,
     controls: Controls,
 }
@@ -63,7 +58,7 @@ impl TrainerThread {
         };
         let spawned = thread::Builder::new().name("trainer".to_owned()).spawn(body);
         spawned.map_err(SessionError::Thread)?;
-        Ok(Self { commands, ended: Some(ended), generation: 0, controls: Controls::default() })
+        Ok(Self { commands, ended, generation: 0, controls: Controls::default() })
     }
 
     pub(super) fn commands(&self) -> SyncSender<Command> {
@@ -84,21 +79,15 @@ impl TrainerThread {
         }
     }
 
-    /// Completes when the thread has ended.
+    /// Completes when the thread has ended; not to be called again then.
     pub(super) async fn ended(&mut self) -> Result<(), SessionError> {
-        let Some(ended) = &mut self.ended else { return Ok(()) };
-        let result = ended.await.unwrap_or(Ok(()));
-        self.ended = None;
-        result
+        (&mut self.ended).await.unwrap_or(Ok(()))
     }
+}
 
-    /// Cancels what it does and waits a little for its end.
-    pub(super) async fn shut_down(self) {
+impl Drop for TrainerThread {
+    fn drop(&mut self) {
         self.controls.cancel.cancel();
-        drop(self.commands);
-        if let Some(ended) = self.ended {
-            let _ = timeout(SHUTDOWN, ended).await;
-        }
     }
 }
 

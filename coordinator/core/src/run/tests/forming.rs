@@ -83,8 +83,88 @@ fn ranks_follow_names_and_shards_are_contiguous_whatever_the_order_of_joining() 
 
 #[test]
 fn what_belongs_to_another_generation_is_refused() {
-    let mut benches = [Bench::forming(spec()), Bench::training(spec())];
-    for (bench, given) in benches.iter_mut().flat_map(|bench| [(0, 0), (0, 2)].map(|(_, g)| g).map(|g| (g, ())).map(|(g, ())| g).into_iter().map(move |g| (g, ())).collect::<Vec<_>>().into_iter().map(|(g, ())| g).collect::<Vec<_>>().into_iter().map(|g| (std::ptr::null::<()>(), g)).collect::<Vec<_>>().into_iter().map(|(_, g)| g).map(|g| ((), g)).collect::<Vec<_>>().into_iter().map({ let _ = &bench; |((), g)| g }).collect::<Vec<_>>().into_iter().map(|g| ((), g))) {
-        let _ = (bench, given);
+    let position = Position::default();
+    for given in [Generation(0), Generation(2)] {
+        let (worker, generation) = (WorkerName::from("w0"), given);
+        let stale = Err(Reject::StaleGeneration { given, current: Generation(1) });
+
+        let mut bench = Bench::forming(spec());
+        let address = "w0:1".to_owned();
+        assert_eq!(bench.apply(Event::Prepared { worker: worker.clone(), generation, address }), stale);
+
+        let mut bench = Bench::training(spec());
+        let report = bench.reports(3).remove(0).1;
+        let (blocks, reason) = (Vec::new(), String::new());
+        let events = [
+            Event::Progressed { worker: worker.clone(), generation, progress: Progress::default() },
+            Event::EpochReported { worker: worker.clone(), generation, report },
+            Event::EvalReported { worker: worker.clone(), generation, split: Split::Test, blocks },
+            Event::Halted { worker, generation, position },
+            Event::CheckpointStored { generation, position, size_bytes: 1 },
+            Event::CheckpointFailed { generation, position, reason },
+        ];
+        for event in events {
+            assert_eq!(bench.apply(event.clone()), stale, "{event:?}");
+        }
+        assert_eq!(bench.run.admit_upload(given), stale);
     }
+}
+
+#[test]
+fn what_a_stranger_says_is_refused() {
+    let mut bench = Bench::training(spec());
+    let (worker, generation) = (WorkerName::from("x"), Generation(1));
+    let stranger = Err(Reject::UnknownWorker { worker: worker.clone() });
+    let position = Position::default();
+    assert_eq!(bench.apply(Event::Halted { worker: worker.clone(), generation, position }), stranger);
+    let progress = Progress::default();
+    assert_eq!(bench.apply(Event::Progressed { worker, generation, progress }), stranger);
+}
+
+#[test]
+fn workers_that_do_not_come_or_get_ready_in_time_fail_the_run() {
+    let one_joined = || {
+        let mut bench = Bench::new(spec());
+        bench.ok(joined(&"w0".into()));
+        bench
+    };
+    let cases = [
+        (Bench::new(spec()), "0 of 2 workers joined within 60 s"),
+        (one_joined(), "1 of 2 workers joined within 60 s"),
+        (Bench::forming(spec()), "0 of 2 workers got ready within 60 s"),
+    ];
+    for (mut bench, reason) in cases {
+        let deadline = bench.run.next_deadline().unwrap();
+        assert_eq!(deadline, Time(61_000));
+        bench.now = Time(deadline.0 - 1);
+        bench.ok(Event::Tick);
+        assert!(bench.effects.is_empty());
+        bench.now = deadline;
+        bench.ok(Event::Tick);
+        assert_eq!(bench.failure(), reason);
+        assert_eq!(bench.run.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_run_that_trains_has_no_deadline() {
+    let mut bench = Bench::training(spec());
+    assert_eq!(bench.run.next_deadline(), None);
+    bench.now = Time(1 << 40);
+    bench.ok(Event::Tick);
+    assert!(bench.effects.is_empty());
+}
+
+#[test]
+fn a_resumed_run_starts_from_its_checkpoint_with_as_many_workers_as_wanted_and_a_higher_generation() {
+    let mut bench = Bench::training(spec());
+    bench.finish_epoch(5);
+    bench.store(13);
+    let mut bench = Bench::resumed(bench.entries, &[10, 13], 3);
+    assert_eq!(bench.effects[1..], [Effect::Publish { last: Step(13), best: Some(Step(10)) }]);
+    bench.names().iter().for_each(|name| bench.ok(joined(name)));
+    bench.prepare();
+    let begin = bench.begin("w2");
+    assert_eq!((begin.generation, begin.rank, begin.peers.len()), (Generation(2), 2, 3));
+    assert_eq!((begin.position, begin.checkpoint, begin.hold), (bench.at(13), Some(Step(13)), false));
 }

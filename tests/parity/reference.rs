@@ -1,0 +1,91 @@
+//! PyTorch: its installation, and `reference.py` run in it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::once::made_once;
+use crate::process;
+
+/// The libtorch that Lockstep is built against, and the torchvision that goes with it.
+const PACKAGES: [&str; 2] = ["torch==2.11.0", "torchvision==0.26.0"];
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference.py");
+
+/// For 2.5 GB of downloads on a slow line.
+const INSTALL_LIMIT: Duration = Duration::from_secs(3600);
+const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
+
+/// PyTorch, ready for use, and the files that the tests start from.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    python: PathBuf,
+    /// What `reference.py fixtures` made.
+    pub(crate) fixtures: PathBuf,
+}
+
+/// The same for all tests; none where they are to be skipped.
+///
+/// # Panics
+/// With one line where PyTorch cannot be installed.
+pub(crate) fn reference() -> Option<&'static Reference> {
+    static REFERENCE: OnceLock<Option<Result<Reference, String>>> = OnceLock::new();
+    let made = REFERENCE.get_or_init(|| {
+        if std::env::var_os("LOCKSTEP_SKIP_PARITY").is_some_and(|value| value == "1") {
+            // Past the harness, which keeps what a passing test prints to itself.
+            let _ = writeln!(io::stderr(), "parity: skipped, as LOCKSTEP_SKIP_PARITY=1 says");
+            return None;
+        }
+        Some(Reference::new())
+    });
+    match made.as_ref()? {
+        Ok(reference) => Some(reference),
+        Err(reason) => panic!("no PyTorch to compare with: {reason}"),
+    }
+}
+
+impl Reference {
+    fn new() -> Result<Self, String> {
+        let version = python(Path::new("python3"), &["--version"], Duration::from_secs(60))
+            .map_err(|_| "python3 is missing (apt-get install python3 python3-venv)".to_owned())?;
+        let key = [version.as_str(), PACKAGES[0], PACKAGES[1]];
+        let venv = made_once("venv", &key, install)?;
+        let python = venv.join("bin/python");
+        let key = [key.as_slice(), &[include_str!("reference.py")]].concat();
+        let fixtures = made_once("fixtures", &key, |folder| {
+            let folder = folder.to_string_lossy();
+            self::python(&python, &[SCRIPT, "fixtures", &folder], SCRIPT_LIMIT).map(drop)
+        })?;
+        Ok(Self { python, fixtures })
+    }
+
+    /// What `reference.py VERB` answers to `job`.
+    pub(crate) fn ask(&self, verb: &str, job: &Value) -> Value {
+        let mut command = Command::new(&self.python);
+        let answer = process::run(command.args([SCRIPT, verb, "-"]), &job.to_string(), SCRIPT_LIMIT);
+        let answer = answer.unwrap_or_else(|error| panic!("reference.py {verb}: {error}"));
+        serde_json::from_str(&answer).expect("reference.py prints JSON")
+    }
+}
+
+/// Takes a minute or two; says so, as nothing else would.
+fn install(folder: &Path) -> Result<(), String> {
+    let path = folder.to_string_lossy();
+    let _ = writeln!(io::stderr(), "parity: installing {} into {path}, once", PACKAGES.join(" and "));
+    python(Path::new("python3"), &["-m", "venv", &path], SCRIPT_LIMIT)
+        .map_err(|_| "python3 cannot make virtual environments (apt-get install python3-venv)".to_owned())?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
+    let installed = python(&folder.join("bin/python"), &[&pip[..], &PACKAGES[..]].concat(), INSTALL_LIMIT);
+    installed.map(drop).map_err(|error| {
+        let reason = error.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        format!("pip could not install {}: {reason}", PACKAGES.join(" and "))
+    })
+}
+
+fn python(python: &Path, arguments: &[&str], limit: Duration) -> Result<String, String> {
+    process::run(Command::new(python).args(arguments), "", limit)
+}

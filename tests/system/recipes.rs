@@ -1,0 +1,136 @@
+//! The recipes of these tests, and what an undisturbed run of each leaves.
+//!
+//! Small pictures and a small ResNet: an epoch is a few steps of a few tenths of a second.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::home::Home;
+use crate::process::{Ended, Running};
+use crate::run_files::Outcome;
+
+/// Settings, and the undisturbed run of them once somebody has asked for it.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub(crate) settings: &'static [&'static str],
+    undisturbed: OnceLock<Finished>,
+}
+
+/// What a run left when it was done.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    pub(crate) status: Value,
+    pub(crate) events: Vec<Value>,
+    /// sha256 of each kept checkpoint's model, by step.
+    pub(crate) models: BTreeMap<u64, String>,
+    pub(crate) ended: Ended,
+}
+
+impl Recipe {
+    const fn new(settings: &'static [&'static str]) -> Self {
+        Self { settings, undisturbed: OnceLock::new() }
+    }
+
+    /// A run by one worker that nothing happened to.
+    #[track_caller]
+    pub(crate) fn undisturbed(&self) -> &Finished {
+        self.undisturbed.get_or_init(|| self.run(1))
+    }
+
+    /// The settings with `more`, which win.
+    pub(crate) fn with(&self, more: &[&'static str]) -> Vec<&'static str> {
+        [self.settings, more].concat()
+    }
+
+    /// Another run that nothing happens to.
+    #[track_caller]
+    pub(crate) fn run(&self, workers: u32) -> Finished {
+        finished(workers, self.settings)
+    }
+}
+
+/// Trains `settings` to the end.
+#[track_caller]
+pub(crate) fn finished(workers: u32, settings: &[&str]) -> Finished {
+    let home = Home::new();
+    let ended = Running::start(&mut home.train(workers, settings)).wait().expect(0);
+    let run = home.run();
+    Finished {
+        outcome: run.outcome(),
+        status: run.status(),
+        events: run.events(),
+        models: run.models(),
+        ended,
+    }
+}
+
+/// Steps of an epoch of [`FULL`] and [`PARTIAL`]: four of 24 samples and a last one of 6.
+pub(crate) const STEPS: u64 = 5;
+
+/// Everything trains, with all that SGD has, over two epochs.
+pub(crate) static FULL: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=118",
+    "data.validation=16",
+    "data.test=20",
+    "model.name=resnet18",
+    "batch=24",
+    "shards=2",
+    "epochs=2",
+    "schedule.t_max=4",
+    "optimizer.lr=0.01",
+    "optimizer.momentum=0.9",
+    "optimizer.weight_decay=0.0005",
+    "optimizer.nesterov=true",
+]);
+
+/// Two epochs with everything below the last stage frozen.
+pub(crate) static PARTIAL: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=118",
+    "data.validation=16",
+    "data.test=20",
+    "model.name=resnet18",
+    "batch=24",
+    "shards=2",
+    "epochs=2",
+    "schedule.t_max=4",
+    "optimizer.lr=0.01",
+    "train.trainable=[\"layer4.*\", \"fc.*\"]",
+]);
+
+/// One epoch of plain SGD in three shards; the last 5 samples are too few for a step.
+pub(crate) static THREE_SHARDS: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=117",
+    "data.validation=16",
+    "data.test=20",
+    "model.name=resnet18",
+    "batch=24",
+    "shards=3",
+    "epochs=1",
+    "optimizer.lr=0.01",
+    "optimizer.momentum=0",
+]);
+
+/// Steps of an epoch of [`HEAD`].
+pub(crate) const HEAD_STEPS: u64 = 4;
+
+/// Three epochs of which the first stays the best: only the head trains, too slowly to change any prediction, yet
+/// every epoch's weights are others.
+pub(crate) static HEAD: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=80",
+    "data.validation=16",
+    "data.test=20",
+    "model.name=resnet18",
+    "batch=16",
+    "shards=2",
+    "epochs=3",
+    "optimizer.lr=1e-8",
+    "train.trainable=[\"fc.*\"]",
+    "checkpoint.keep=9",
+]);

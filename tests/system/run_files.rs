@@ -1,0 +1,139 @@
+//! A run's folder as a reader of it sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The folder of one run, which may not exist yet.
+#[derive(Debug)]
+pub(crate) struct RunFiles {
+    pub(crate) path: PathBuf,
+}
+
+/// What two runs of one recipe must have in common, to the last bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// sha256 of `best.safetensors`.
+    pub(crate) best: String,
+    /// sha256 of the last checkpoint's files.
+    pub(crate) model: String,
+    pub(crate) optimizer: String,
+    pub(crate) results: String,
+    pub(crate) ledger: String,
+}
+
+impl RunFiles {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// `run.json`.
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.text("run.json")).unwrap()
+    }
+
+    /// The complete lines of `events.jsonl`.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path.join("events.jsonl")).unwrap_or_default();
+        let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        complete
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
+    }
+
+    /// All events of one kind, e.g. `epoch_ended`.
+    pub(crate) fn events_of(&self, kind: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// The first event of a kind, once it is there.
+    pub(crate) fn event(&self, kind: &str) -> Option<Value> {
+        self.events_of(kind).into_iter().next()
+    }
+
+    pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
+        self.path.join(format!("checkpoints/step-{step:08}"))
+    }
+
+    /// Once the checkpoint of `step` bears its final name.
+    pub(crate) fn stored(&self, step: u64) -> Option<()> {
+        self.checkpoint(step).exists().then_some(())
+    }
+
+    /// The steps of the checkpoints with final names.
+    pub(crate) fn checkpoints(&self) -> BTreeSet<u64> {
+        let entries = fs::read_dir(self.path.join("checkpoints")).into_iter().flatten();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|name| name.strip_prefix("step-")?.parse().ok()).collect()
+    }
+
+    /// The sha256 of each checkpoint's model, by step.
+    pub(crate) fn models(&self) -> BTreeMap<u64, String> {
+        let model = |step| sha256(&self.checkpoint(step).join("model.safetensors"));
+        self.checkpoints().into_iter().map(|step| (step, model(step))).collect()
+    }
+
+    /// The step that `last` or `best` points at.
+    pub(crate) fn points_at(&self, link: &str) -> u64 {
+        let target = fs::read_link(self.path.join("checkpoints").join(link)).unwrap();
+        target.to_str().unwrap().strip_prefix("step-").unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        let sha256 = |name: &str| sha256(&self.path.join(name));
+        Outcome {
+            best: sha256("best.safetensors"),
+            model: sha256("checkpoints/last/model.safetensors"),
+            optimizer: sha256("checkpoints/last/optimizer.safetensors"),
+            results: self.text("results.csv"),
+            ledger: self.text("ledger.csv"),
+        }
+    }
+
+    /// Compares every checkpoint with its manifest, independently of the program's own check.
+    #[track_caller]
+    pub(crate) fn verify_checkpoints(&self) {
+        for step in self.checkpoints() {
+            let folder = self.checkpoint(step);
+            let manifest: Value =
+                serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+            assert_eq!(manifest["position"]["step"], step);
+            let files = manifest["files"].as_array().unwrap();
+            let names: Vec<&str> = files.iter().map(|file| file["name"].as_str().unwrap()).collect();
+            assert_eq!(names, ["model.safetensors", "optimizer.safetensors"], "step {step}");
+            for file in files {
+                let path = folder.join(file["name"].as_str().unwrap());
+                assert_eq!(
+                    fs::metadata(&path).unwrap().len(),
+                    file["size_bytes"].as_u64().unwrap(),
+                    "{path:?}"
+                );
+                assert_eq!(sha256(&path), file["sha256"].as_str().unwrap(), "{path:?}");
+            }
+        }
+    }
+}
+
+/// Rows of a table by column name.
+pub(crate) fn table(csv: &str) -> Vec<BTreeMap<&str, &str>> {
+    let mut lines = csv.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    lines
+        .map(|line| {
+            assert_eq!(line.split(',').count(), header.len(), "{line}");
+            header.iter().copied().zip(line.split(',')).collect()
+        })
+        .collect()
+}
+
+pub(crate) fn sha256(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    hex::encode(Sha256::digest(bytes))
+}
