@@ -310,7 +310,8 @@ fn log(entry: &Entry) {
         }
         Entry::CheckpointDeleted { step } => tracing::info!(%step, "checkpoint deleted"),
         Entry::WorkerLost { worker, generation, reason } => {
-            tracing::warn!(%worker, %generation, %reason, "lost a worker");
+            // The console tells of it; a warning would be told there twice.
+            tracing::info!(%worker, %generation, %reason, "lost a worker");
         }
         Entry::StopRequested => tracing::info!("stop requested"),
         Entry::Tested { step, metrics } => {

@@ -21,7 +21,7 @@ fn best_row(results: &str) -> impl Fn(&str) -> f64 + '_ {
 #[test]
 fn torchvision_loads_the_best_model_and_finds_the_same_accuracy() {
     let Some(reference) = reference() else { return };
-    let job = Job { train: 260, validation: 100, epochs: 3, ..Job::full("resnet18") };
+    let job = Job { has_weights: false, train: 260, validation: 100, epochs: 3, ..Job::full("resnet18") };
     let run = Run::of(&job, reference);
     let results = run.read("results.csv");
     let best = best_row(&results);

@@ -1,5 +1,7 @@
 //! One training, told to both sides: as a recipe to Lockstep, as JSON to the reference.
 
+use std::path::{Path, PathBuf};
+
 use lockstep_worker::data::order;
 use serde_json::{Value, json};
 
@@ -12,6 +14,8 @@ const SEED: u64 = 7;
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) model: &'static str,
+    /// From the fixtures' weights, else from the seed.
+    pub(crate) has_weights: bool,
     /// The first so many training samples, validation included.
     pub(crate) train: u32,
     pub(crate) validation: u32,
@@ -33,6 +37,7 @@ impl Job {
     pub(crate) fn full(model: &'static str) -> Self {
         Self {
             model,
+            has_weights: true,
             train: 200,
             validation: 40,
             batch: 32,
@@ -51,6 +56,7 @@ impl Job {
         let fixtures = reference.fixtures.display();
         let Self { model, train, validation, batch, epochs, normalize, .. } = self;
         let Self { trainable, frozen_batch_norm, lr, weight_decay, nesterov, .. } = self;
+        let weights = if self.has_weights { self.weights(reference) } else { "none".into() };
         vec![
             format!("seed={SEED}"),
             format!("batch={batch}"),
@@ -64,7 +70,7 @@ impl Job {
             format!("data.validation={validation}"),
             format!("data.normalize=\"{normalize}\""),
             format!("model.name=\"{model}\""),
-            format!("model.weights=\"{fixtures}/{model}.safetensors\""),
+            format!("model.weights=\"{}\"", weights.display()),
             format!("train.trainable={trainable:?}"),
             format!("train.frozen_batch_norm=\"{frozen_batch_norm}\""),
             format!("optimizer.lr={lr}"),
@@ -76,11 +82,13 @@ impl Job {
         ]
     }
 
-    /// As `reference.py train` takes it, with the samples of every step spelled out.
-    pub(crate) fn reference(&self, reference: &Reference) -> Value {
+    /// As `reference.py train` takes it, with the samples of every step spelled out. The values that Lockstep came to
+    /// lie in `found`.
+    pub(crate) fn reference(&self, reference: &Reference, found: &Path) -> Value {
         json!({
             "pictures": reference.fixtures.join("pictures"),
-            "weights": reference.fixtures.join(format!("{}.safetensors", self.model)),
+            "weights": self.weights(reference),
+            "found": found,
             "model": self.model,
             "normalize": self.normalize,
             "trainable": self.trainable,
@@ -97,6 +105,10 @@ impl Job {
     /// The ids of the validation samples.
     pub(crate) fn validation_ids(&self) -> Vec<u32> {
         order::split(SEED, self.train, self.validation).1
+    }
+
+    fn weights(&self, reference: &Reference) -> PathBuf {
+        reference.fixtures.join(format!("{}.safetensors", self.model))
     }
 
     /// The ids that each step of `epoch` visits.

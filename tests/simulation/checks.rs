@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{
-    Begin, Entry, Epoch, EpochRow, Generation, History, Outcome, Position, Step,
-};
+use lockstep_core::{Begin, Entry, Epoch, EpochRow, Generation, History, Outcome, Position, Step};
 
 use crate::coordinator::Coordinator;
 use crate::disk::Disk;
@@ -45,7 +43,9 @@ pub(crate) fn decision(coordinator: &Coordinator, disk: &Disk) -> Going {
 /// The checkpoints that the history knows exist, unless the weather had them.
 pub(crate) fn stored(history: &History, disk: &Disk) -> Going {
     for step in history.checkpoints.keys() {
-        ensure(disk.has(*step) || disk.is_damaged(*step), || format!("the checkpoint of step {step} is gone"))?;
+        ensure(disk.has(*step) || disk.is_damaged(*step), || {
+            format!("the checkpoint of step {step} is gone")
+        })?;
     }
     Ok(())
 }
@@ -91,7 +91,11 @@ pub(crate) fn outcome(outcome: &Outcome, world: &World) -> Result<(), String> {
         Outcome::Stopped { position } => {
             let history = History::from_entries(world.disk.journal().to_vec());
             let newest = history.map(|history| history.position()).unwrap_or_default();
-            if newest == *position { Ok(()) } else { Err(format!("stopped at {position:?}, saved {newest:?}")) }
+            if newest == *position {
+                Ok(())
+            } else {
+                Err(format!("stopped at {position:?}, saved {newest:?}"))
+            }
         }
         _ => Ok(()),
     }
@@ -127,11 +131,6 @@ impl Lineage {
     pub(crate) fn computed(&mut self, generation: Generation, step: Step, shards: (u32, u32)) {
         let counts = self.computed.entry((generation, step)).or_default();
         (shards.0..shards.1).for_each(|shard| *counts.entry(shard).or_default() += 1);
-    }
-
-    /// The generation that began last.
-    pub(crate) fn newest(&self) -> Generation {
-        self.began.last().map(|(generation, _)| *generation).unwrap_or_default()
     }
 
     /// Every shard of every step that counts was computed once, by the generation whose work was kept.

@@ -2,7 +2,7 @@
 //! real driver does. A crash may come between any two of these.
 
 use lockstep_core::{
-    Effect, Entry, Event, History, Message, Origin, Outcome, Reject, Run, Step, Time, WorkerName,
+    Effect, Entry, Event, Generation, History, Message, Origin, Outcome, Reject, Run, Step, Time, WorkerName,
 };
 
 use crate::checks;
@@ -115,7 +115,9 @@ impl World {
                 Effect::Publish { last, best } => {
                     for step in [Some(last), best].into_iter().flatten() {
                         if !self.disk.has(step) && !self.disk.is_damaged(step) {
-                            return Err(Interruption::Violation(format!("step {step} is published but gone")));
+                            return Err(Interruption::Violation(format!(
+                                "step {step} is published but gone"
+                            )));
                         }
                     }
                 }
@@ -140,6 +142,12 @@ impl World {
         if let Message::Begin(begin) = &message {
             self.lineage.begin(begin, self.case.spec.shards)?;
         }
+        if let Message::Verdict(verdict) = &message
+            && self.stop_asked
+            && !verdict.hold
+        {
+            return Err(Interruption::Violation(format!("{to} is to go on though a stop was asked for")));
+        }
         self.trace(|| format!("tells {to} {message:?}"));
         if let Some(process) = self.names.get(to).copied() {
             self.network.send(Link::Down(process), Delivery::ToWorker(process, Input::Order(message)));
@@ -148,9 +156,13 @@ impl World {
     }
 
     /// A snapshot's header has come. The bytes follow if it is admitted.
-    pub(crate) fn on_upload_began(&mut self, from: ProcessId, snapshot: Snapshot) -> Going {
+    pub(crate) fn on_upload_began(
+        &mut self,
+        from: ProcessId,
+        generation: Generation,
+        snapshot: Snapshot,
+    ) -> Going {
         let Some(Coordinator { run, .. }) = &self.coordinator else { return Ok(()) };
-        let generation = self.lineage.newest();
         if run.admit_upload(generation).is_err() {
             self.network.send(Link::Upload(from), Delivery::ToWorker(from, Input::Uploaded));
             return Ok(());
@@ -162,18 +174,26 @@ impl World {
             drop(self.decide(event)?);
         }
         let delay_ms = self.random.below(TRANSFER_MAX_MS);
-        self.network.send_slowly(Link::Upload(from), delay_ms, Delivery::UploadEnded(from, snapshot));
+        self.network.send_slowly(
+            Link::Upload(from),
+            delay_ms,
+            Delivery::UploadEnded(from, generation, snapshot),
+        );
         Ok(())
     }
 
     /// All of a snapshot has come: it is made durable under its final name, then the run hears of it.
-    pub(crate) fn on_upload_ended(&mut self, from: ProcessId, snapshot: Snapshot) -> Going {
+    pub(crate) fn on_upload_ended(
+        &mut self,
+        from: ProcessId,
+        generation: Generation,
+        snapshot: Snapshot,
+    ) -> Going {
         let position = snapshot.position;
         checks::snapshot(&snapshot, &self.oracle)?;
         self.disk.store(snapshot);
         self.burn()?;
         if self.planted != Some(Planted::HastyStore) {
-            let generation = self.lineage.newest();
             let event = Event::CheckpointStored { generation, position, size_bytes: SIZE_BYTES };
             // A run that is over refuses it; then nobody knows of the checkpoint.
             drop(self.decide(event)?);

@@ -3,8 +3,9 @@
 
 use crate::random::Random;
 
-/// Bits of the count of events before a fault: a life has some tens to some thousands of events.
-const INSTANT_BITS: u64 = 11;
+/// Bits of the count of events before a fault: a life has some tens to some thousands of events, and the first few
+/// are all of one kind.
+const INSTANT_BITS: (u32, u32) = (4, 11);
 
 /// Faults in one life.
 const FAULTS_MAX: u32 = 3;
@@ -48,17 +49,19 @@ impl Weather {
     /// A life with some of what may go wrong.
     pub(crate) fn life(self, random: &mut Random) -> Life {
         let kinds = [(self.stops, Fault::Stop), (self.deaths, Fault::Death), (self.damage, Fault::Damage)];
-        let possible: Vec<Fault> = kinds.into_iter().filter(|(may, _)| *may).map(|(_, fault)| fault).collect();
+        let possible: Vec<Fault> =
+            kinds.into_iter().filter(|(may, _)| *may).map(|(_, fault)| fault).collect();
         let count = random.between(u32::from(!self.crashes), FAULTS_MAX);
         let mut faults: Vec<(u64, Fault)> = Vec::new();
         for _ in 0..count {
-            let after = random.magnitude(INSTANT_BITS);
+            let after = random.magnitude(INSTANT_BITS.0, INSTANT_BITS.1);
             faults.extend(random.pick(&possible).map(|fault| (after, *fault)));
         }
         faults.sort_by_key(|(after, _)| *after);
         Life {
             workers: random.between(1, 8),
-            crash_after: (self.crashes && random.percent(70)).then(|| random.magnitude(INSTANT_BITS)),
+            crash_after: (self.crashes && random.percent(70))
+                .then(|| random.magnitude(INSTANT_BITS.0, INSTANT_BITS.1)),
             faults,
             latecomer: self.deaths && random.percent(5),
         }

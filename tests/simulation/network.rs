@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Event, Step};
+use lockstep_core::{Event, Generation, Step};
 
 use crate::random::Random;
 use crate::replica::Snapshot;
@@ -40,8 +40,8 @@ pub(crate) enum Delivery {
     Event(ProcessId, Event),
     /// The end of a worker's session and process.
     Closed(ProcessId),
-    UploadBegan(ProcessId, Snapshot),
-    UploadEnded(ProcessId, Snapshot),
+    UploadBegan(ProcessId, Generation, Snapshot),
+    UploadEnded(ProcessId, Generation, Snapshot),
     FetchAsked(ProcessId, Step),
     ToWorker(ProcessId, Input),
 }

@@ -35,8 +35,8 @@ impl Random {
     }
 
     /// A count whose order of magnitude is evenly spread: instants drawn so hit short and long lives alike.
-    pub(crate) fn magnitude(&mut self, bits: u64) -> u64 {
-        let bits = self.below(bits) + 1;
+    pub(crate) fn magnitude(&mut self, least_bits: u32, most_bits: u32) -> u64 {
+        let bits = self.between(least_bits, most_bits);
         self.below(1 << bits)
     }
 

@@ -100,30 +100,30 @@ fn a_run_on_any_number_of_workers_gives_the_reference_results() {
 #[test]
 fn a_run_killed_at_any_instant_gives_the_same_results() {
     let weather = Weather { crashes: true, ..Weather::default() };
-    Scenario::new("a_run_killed_at_any_instant", 500, weather).run();
+    Scenario::new("a_run_killed_at_any_instant", 1000, weather).run();
 }
 
 #[test]
 fn a_run_stopped_at_any_instant_gives_the_same_results() {
     let weather = Weather { stops: true, ..Weather::default() };
-    Scenario::new("a_run_stopped_at_any_instant", 300, weather).run();
+    Scenario::new("a_run_stopped_at_any_instant", 500, weather).run();
 }
 
 #[test]
 fn a_run_that_loses_workers_gives_the_same_results() {
     let weather = Weather { deaths: true, ..Weather::default() };
-    Scenario::new("a_run_that_loses_workers", 300, weather).run();
+    Scenario::new("a_run_that_loses_workers", 500, weather).run();
 }
 
 #[test]
 fn a_run_whose_checkpoints_are_damaged_gives_the_same_results() {
     let weather = Weather { crashes: true, damage: true, ..Weather::default() };
-    Scenario::new("a_run_whose_checkpoints_are_damaged", 400, weather).run();
+    Scenario::new("a_run_whose_checkpoints_are_damaged", 800, weather).run();
 }
 
 #[test]
 fn a_run_in_any_weather_gives_the_same_results() {
-    Scenario::new("a_run_in_any_weather", 500, Weather::ALL).run();
+    Scenario::new("a_run_in_any_weather", 1000, Weather::ALL).run();
 }
 
 /// Restoring at the end is not for runs that go on: it makes the end of the shorter run part of the longer.
@@ -137,7 +137,7 @@ fn a_run_that_goes_on_after_its_end_gives_the_results_of_the_longer_run() {
         case
     };
     let name = "a_run_that_goes_on_after_its_end";
-    Scenario { draw, play: until_done_twice, ..Scenario::new(name, 200, Weather::ALL) }.run();
+    Scenario { draw, play: until_done_twice, ..Scenario::new(name, 400, Weather::ALL) }.run();
 }
 
 #[test]

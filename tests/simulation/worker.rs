@@ -43,12 +43,21 @@ pub(crate) enum Input {
 #[derive(Debug)]
 pub(crate) enum Action {
     Tell(Event),
-    Alarm { after_ms: u64 },
+    Alarm {
+        after_ms: u64,
+    },
     Fetch(Step),
-    Upload(Snapshot),
-    Contribute { to: ProcessId, contribution: Contribution },
+    Upload(Generation, Snapshot),
+    Contribute {
+        to: ProcessId,
+        contribution: Contribution,
+    },
     /// These shards of the step after `step` were computed.
-    Computed { generation: Generation, step: Step, shards: (u32, u32) },
+    Computed {
+        generation: Generation,
+        step: Step,
+        shards: (u32, u32),
+    },
     Exit,
     /// The coordinator told it what cannot be.
     Complain(String),

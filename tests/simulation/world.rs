@@ -184,17 +184,20 @@ impl World {
                 }
             }
             Delivery::Closed(id) => {
-                let Some(worker) = self.names.iter().find(|(_, process)| **process == id) else { return Ok(()) };
-                let event = Event::WorkerLost { worker: worker.0.clone(), reason: "its session ended".into() };
+                let Some(worker) = self.names.iter().find(|(_, process)| **process == id) else {
+                    return Ok(());
+                };
+                let event =
+                    Event::WorkerLost { worker: worker.0.clone(), reason: "its session ended".into() };
                 // A run that is over does not mind.
                 drop(self.decide(event)?);
             }
             // An upload ends with the process that it comes from.
-            Delivery::UploadBegan(id, snapshot) if self.workers.contains_key(&id) => {
-                self.on_upload_began(id, snapshot)?;
+            Delivery::UploadBegan(id, generation, snapshot) if self.workers.contains_key(&id) => {
+                self.on_upload_began(id, generation, snapshot)?;
             }
-            Delivery::UploadEnded(id, snapshot) if self.workers.contains_key(&id) => {
-                self.on_upload_ended(id, snapshot)?;
+            Delivery::UploadEnded(id, generation, snapshot) if self.workers.contains_key(&id) => {
+                self.on_upload_ended(id, generation, snapshot)?;
             }
             Delivery::UploadBegan(..) | Delivery::UploadEnded(..) => {}
             Delivery::FetchAsked(id, step) => self.on_fetch_asked(id, step)?,
@@ -213,8 +216,8 @@ impl World {
             Action::Tell(event) => self.network.send(Link::Up(id), Delivery::Event(id, event)),
             Action::Alarm { after_ms } => self.network.after(after_ms, Delivery::ToWorker(id, Input::Alarm)),
             Action::Fetch(step) => self.network.send(Link::Fetch(id), Delivery::FetchAsked(id, step)),
-            Action::Upload(snapshot) => {
-                self.network.send(Link::Upload(id), Delivery::UploadBegan(id, snapshot));
+            Action::Upload(generation, snapshot) => {
+                self.network.send(Link::Upload(id), Delivery::UploadBegan(id, generation, snapshot));
             }
             Action::Contribute { to, contribution } => {
                 let delivery = Delivery::ToWorker(to, Input::Contribution(contribution));

@@ -81,7 +81,7 @@ fn settings_that_the_data_does_not_allow_are_told_of() {
     settings.extend(["batch=64", "shards=33"]);
     refused(&home, &[], &settings, 2, &["`batch` must be at least 2 times shards, 66", "is 64"]);
     let settings = ["data.name=shapes", "data.train=10", "data.validation=10", "batch=4", "shards=1"];
-    refused(&home, &[], &settings, 2, &["data.validation", "10"]);
+    refused(&home, &[], &settings, 2, &["`data.train` must be enough for one step", "10 for validation"]);
 }
 
 #[test]

@@ -112,20 +112,21 @@ fn epochs(history: &History, asked: Option<u32>, name: &str) -> Result<u32, CliE
     }
 }
 
-/// The data set and weights that the run began with must be in the cache, or be found again with the same digest.
+/// The data set and weights that the run began with must lie whole in the cache, or be made again with the same digest.
 fn find_data(history: &History, recipe: &Recipe, home: &Home) -> Result<(), CliError> {
     let changed = |what: &str| {
         CliError::new(code::DATA, format!("{what} is not what the run began with"))
             .hint("bring the old files back, or start a new run")
     };
+    let is_whole = |digest: &str| {
+        home.blobs.verify(digest).map_err(|error| CliError::new(code::DATA, error.to_string()))
+    };
     let origin = &history.origin;
-    if !home.blobs.contains(&origin.data_digest)
-        && train::resolve_data(recipe, home)?.digest != origin.data_digest
-    {
+    if !is_whole(&origin.data_digest)? && train::resolve_data(recipe, home)?.digest != origin.data_digest {
         return Err(changed("the data set"));
     }
     if let Some(digest) = &origin.weights_digest
-        && !home.blobs.contains(digest)
+        && !is_whole(digest)?
         && train::resolve_weights(recipe, home)?.as_ref() != Some(digest)
     {
         return Err(changed("the weights file"));

@@ -19,7 +19,8 @@ impl Worker {
                 _ if self.parcels.iter().any(|parcel| is_begin(parcel, generation)) => {
                     self.early_halt = Some(generation);
                 }
-                _ => self.act(Action::Complain(format!("{} was told to halt generation {generation}", self.name))),
+                _ => self
+                    .act(Action::Complain(format!("{} was told to halt generation {generation}", self.name))),
             },
             Message::Finish { .. } => self.act(Action::Exit),
             Message::Welcome => {}
@@ -82,18 +83,22 @@ impl Worker {
         if self.uploads.len() == UPLOADS_MAX {
             return Err(snapshot);
         }
-        self.uploads.push_back(snapshot.clone());
+        self.uploads.push_back(snapshot);
         if self.uploads.len() == 1 {
-            self.act(Action::Upload(snapshot));
+            self.start_upload();
         }
         Ok(())
     }
 
+    fn start_upload(&mut self) {
+        if let (Some(membership), Some(snapshot)) = (&self.membership, self.uploads.front().cloned()) {
+            self.act(Action::Upload(membership.generation, snapshot));
+        }
+    }
+
     pub(super) fn on_uploaded(&mut self) {
         self.uploads.pop_front();
-        if let Some(next) = self.uploads.front().cloned() {
-            self.act(Action::Upload(next));
-        }
+        self.start_upload();
         if matches!(self.stage, Stage::Saving(..))
             && let Stage::Saving(snapshot, then) = std::mem::replace(&mut self.stage, Stage::Waiting)
         {

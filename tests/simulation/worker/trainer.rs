@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::{
-    Begin, BlockMetrics, EpochReport, Event, FailureKind, Message, Position, Progress, Split, Step, Verdict,
+    Begin, BlockMetrics, Epoch, EpochReport, Event, FailureKind, Message, Position, Progress, Split, Verdict,
 };
 
 use super::session::process;
 use super::{Action, Contribution, Membership, Stage, Then, Worker};
+use crate::network::ProcessId;
 use crate::planted::Planted;
 use crate::replica::{EpochState, Replica, ShardAccount, Snapshot};
 
@@ -32,7 +33,9 @@ impl Worker {
             (Stage::Waiting, Message::Begin(begin), snapshot) if self.membership.is_none() => {
                 self.begin(begin, snapshot);
             }
-            (Stage::AwaitingVerdict(epoch), Message::Verdict(verdict), snapshot) if verdict.epoch == *epoch => {
+            (Stage::AwaitingVerdict(epoch), Message::Verdict(verdict), snapshot)
+                if verdict.epoch == *epoch =>
+            {
                 self.follow(verdict, snapshot);
             }
             (Stage::Holding, order @ Message::Evaluate { .. }, Some(snapshot)) => {
@@ -75,7 +78,8 @@ impl Worker {
         if let Some(restored) = restored {
             membership.replica.restore(&restored.replica);
         }
-        let saved = if self.planted == Some(Planted::SaveBeforeRestore) { before } else { membership.snapshot() };
+        let saved =
+            if self.planted == Some(Planted::SaveBeforeRestore) { before } else { membership.snapshot() };
         let then = if verdict.hold { Then::Hold } else { Then::Step };
         if verdict.save && membership.rank == 0 { self.hand_over(saved, then) } else { self.enter(then) }
     }
@@ -146,13 +150,15 @@ impl Worker {
         let Some(membership) = &self.membership else { return };
         let key = (membership.generation, membership.position.step);
         let here = self.contributions.get(&key).map_or(0, BTreeMap::len);
-        let careless = self.is_planted(Planted::StepWithoutTheLast) && here > 1 && here + 1 == membership.peers.len();
+        let careless =
+            self.is_planted(Planted::StepWithoutTheLast) && here > 1 && here + 1 == membership.peers.len();
         if here == membership.peers.len() || careless {
             let parts = self.contributions.remove(&key).unwrap_or_default();
             return self.finish_step(&parts);
         }
-        let absent = |(rank, peer): &(u32, &crate::network::ProcessId)| {
-            self.gone.contains(peer) && self.contributions.get(&key).is_none_or(|parts| !parts.contains_key(rank))
+        let absent = |(rank, peer): &(u32, &ProcessId)| {
+            self.gone.contains(peer)
+                && self.contributions.get(&key).is_none_or(|parts| !parts.contains_key(rank))
         };
         if let Some((rank, _)) = (0..).zip(&membership.peers).find(absent) {
             let reason = format!("lost its connection with rank {rank}");
@@ -182,7 +188,7 @@ impl Worker {
             self.act(Action::Tell(Event::Progressed { worker, generation, progress }));
         }
         // At the epoch's end the verdict takes the halt's place.
-        let ends = step == self.case.spec.start_of(lockstep_core::Epoch(epoch.0 + 1)).step.0;
+        let ends = step == self.case.spec.start_of(Epoch(epoch.0 + 1)).step.0;
         let halt = parts.values().any(|part| part.halt) && !ends;
         let then = if halt { Then::SayHalted } else { Then::Step };
         if ends {
@@ -200,7 +206,7 @@ impl Worker {
         let split = self.case.spec.select.split;
         let Some(membership) = &mut self.membership else { return };
         let epoch = membership.position.epoch;
-        let next = self.case.spec.start_of(lockstep_core::Epoch(epoch.0 + 1));
+        let next = self.case.spec.start_of(Epoch(epoch.0 + 1));
         let done = std::mem::replace(&mut membership.epoch, EpochState::new(&self.case));
         membership.position = next;
         let generation = membership.generation;
@@ -237,8 +243,9 @@ impl Worker {
         let counts = self.case.blocks(split);
         let bound = |rank: usize| rank * counts.len() / peers.len();
         let (first, end) = (bound(*rank as usize), bound(*rank as usize + 1));
-        let block = |(block, count): (u32, &u64)| {
-            BlockMetrics { block, metrics: replica.evaluate(split, block, *count) }
+        let block = |(block, count): (u32, &u64)| BlockMetrics {
+            block,
+            metrics: replica.evaluate(split, block, *count),
         };
         (first as u32..).zip(&counts[first..end]).map(block).collect()
     }

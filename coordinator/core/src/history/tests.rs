@@ -156,7 +156,11 @@ fn patience_counts_the_epochs_since_the_best() {
     for (patience, accuracies, trained) in cases {
         let mut history = history(&journal(accuracies));
         history.spec.select.patience = patience;
-        assert_eq!((history.is_out_of_patience(), history.is_trained()), (trained, trained), "{accuracies:?}");
+        assert_eq!(
+            (history.is_out_of_patience(), history.is_trained()),
+            (trained, trained),
+            "{accuracies:?}"
+        );
         history.spec.epochs = accuracies.len() as u32;
         assert!(history.is_trained());
     }
@@ -205,7 +209,9 @@ fn every_kind() -> Vec<Entry> {
         failed(FailureKind::Data),
         failed(FailureKind::Cluster),
     ];
-    for loss_sum in [0.1 + 0.2, 1.0 / 3.0, 5e-324, f64::MAX, f64::MIN_POSITIVE, -0.0, 3.0, 1e300, 123_456_789.123_456_79] {
+    for loss_sum in
+        [0.1 + 0.2, 1.0 / 3.0, 5e-324, f64::MAX, f64::MIN_POSITIVE, -0.0, 3.0, 1e300, 123_456_789.123_456_79]
+    {
         entries.push(Entry::Tested { step: Step(9), metrics: Metrics { loss_sum, correct: 1, count: 2 } });
         let train = Metrics { loss_sum, correct: u64::MAX, count: 1 };
         entries.push(Entry::EpochEnded(EpochRow { train, learning_rate: loss_sum, ..row(1, 1) }));
@@ -221,7 +227,8 @@ fn entries_come_back_from_json_to_the_last_bit() {
         assert_eq!(back, entry, "{text}");
         // Equality takes -0.0 for 0.0; the text does not.
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
-        let (Entry::Tested { metrics: there, .. }, Entry::Tested { metrics: here, .. }) = (&back, &entry) else {
+        let (Entry::Tested { metrics: there, .. }, Entry::Tested { metrics: here, .. }) = (&back, &entry)
+        else {
             continue;
         };
         assert_eq!(there.loss_sum.to_bits(), here.loss_sum.to_bits(), "{text}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Phase, Run, Stage};
 use crate::{
-    BlockMetrics, Disagreement, Effect, Entry, FailureKind, Generation, Message, Outcome, Position, Reject, Split, Step,
-    WorkerName, combine_blocks,
+    BlockMetrics, Disagreement, Effect, Entry, FailureKind, Generation, Message, Outcome, Position, Reject,
+    Split, Step, WorkerName, combine_blocks,
 };
 
 impl Run {

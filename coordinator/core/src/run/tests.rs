@@ -9,8 +9,6 @@ mod forming;
 use super::*;
 use crate::{Begin, Epoch, LedgerRow, Metrics, Restore, SelectSpec, Split, Verdict};
 
-const SEED_DIGEST: &str = "ab";
-
 /// Two workers, three epochs of ten steps, no restoring, twenty samples to validate on and ten to test on.
 fn spec() -> RunSpec {
     RunSpec {
@@ -112,11 +110,11 @@ impl Bench {
 
     /// What the last event made the run tell `worker`.
     fn told(&self, worker: &str) -> Vec<&Message> {
-        let to_worker = |effect| match effect {
-            &Effect::Send { ref to, ref message } if to.0 == worker => Some(message),
+        let to_worker = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Send { to, message } if to.0 == worker => Some(message),
             _ => None,
-        };
-        self.effects.iter().filter_map(to_worker).collect()
+        });
+        to_worker.collect()
     }
 
     /// The verdict of the last event, which all members must have been told alike.
@@ -156,7 +154,7 @@ impl Bench {
                 ledger: LedgerRow { expected: 40, seen: 40, ..LedgerRow::default() },
                 split: spec.select.split,
                 blocks: dealt(spec.eval_samples, correct, rank, names.len()),
-                weights_digest: SEED_DIGEST.into(),
+                weights_digest: "ab".into(),
                 train_ms: 100 + rank as u64,
                 eval_ms: 10 + rank as u64,
                 peak_memory_bytes: 1 << rank,

@@ -20,7 +20,9 @@ fn published(bench: &Bench) -> Option<(u64, Option<u64>)> {
 #[test]
 fn the_newest_and_the_best_are_kept_and_published() {
     let mut bench = Bench::training(with(|spec| spec.epochs = 9));
-    let steps: [(u64, (u64, Option<u64>), &[u64], &[u64]); 6] = [
+    /// How many are right, what is published, what is deleted, and what is there then.
+    type Case = (u64, (u64, Option<u64>), &'static [u64], &'static [u64]);
+    let steps: [Case; 6] = [
         (5, (10, Some(10)), &[], &[10]),
         (7, (20, Some(20)), &[], &[10, 20]),
         (1, (30, Some(20)), &[10], &[20, 30]),
@@ -42,11 +44,14 @@ fn deletions_are_recorded_before_they_are_asked_for() {
     let mut bench = Bench::training(with(|spec| spec.keep = 1));
     bench.finish_epoch(5);
     bench.finish_epoch(6);
-    assert_eq!(bench.effects[1..], [
-        Effect::Publish { last: Step(20), best: Some(Step(20)) },
-        Effect::Record(Entry::CheckpointDeleted { step: Step(10) }),
-        Effect::DeleteCheckpoint(Step(10)),
-    ]);
+    assert_eq!(
+        bench.effects[1..],
+        [
+            Effect::Publish { last: Step(20), best: Some(Step(20)) },
+            Effect::Record(Entry::CheckpointDeleted { step: Step(10) }),
+            Effect::DeleteCheckpoint(Step(10)),
+        ]
+    );
 }
 
 /// An epoch improves while an earlier checkpoint is still on its way: a crash in between must find a way back.

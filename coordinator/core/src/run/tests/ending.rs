@@ -101,8 +101,7 @@ fn a_stop_while_testing_leaves_the_test() {
 fn the_test_split_is_evaluated_once_with_the_best_weights() {
     let mut bench = Bench::training(spec());
     [4, 6, 5].into_iter().for_each(|correct| bench.finish_epoch(correct));
-    let order =
-        Message::Evaluate { generation: Generation(1), split: Split::Test, weights_step: Step(20) };
+    let order = Message::Evaluate { generation: Generation(1), split: Split::Test, weights_step: Step(20) };
     assert_eq!((bench.told("w0"), bench.told("w1")), (vec![&order], vec![&order]));
     bench.test(3);
     let metrics = Metrics { loss_sum: 0.5, correct: 3, count: 10 };
@@ -242,7 +241,6 @@ fn what_comes_after_the_end_changes_nothing() {
             bench.now = Time(1 << 40);
             drop(bench.apply(event));
             assert_eq!(bench.run, ended);
-            assert!(bench.outcome().is_none() || bench.effects.is_empty() || bench.run == ended);
         }
     }
 }
@@ -256,8 +254,7 @@ fn a_run_resumed_once_trained_is_tested_without_training() {
     bench.ok(joined(&"w0".into()));
     bench.prepare();
     assert!(bench.begin("w0").hold);
-    let order =
-        Message::Evaluate { generation: Generation(2), split: Split::Test, weights_step: Step(10) };
+    let order = Message::Evaluate { generation: Generation(2), split: Split::Test, weights_step: Step(10) };
     assert_eq!(bench.told("w0")[1..], [&order]);
     bench.test(3);
     assert_eq!(bench.outcome(), Some(&Outcome::Done { early: false }));

@@ -68,13 +68,14 @@ fn ranks_follow_names_and_shards_are_contiguous_whatever_the_order_of_joining() 
     for (rank, name) in ["w0", "w1", "w2", "w3"].into_iter().enumerate() {
         let begin = bench.begin(name);
         let peer = &begin.peers[rank];
-        assert_eq!((begin.rank as usize, &*peer.worker.0, &*peer.address), (rank, name, &*format!("{name}:1")));
-        assert_eq!(begin.peers.iter().map(|peer| peer.shards).collect::<Vec<_>>(), [
-            (0, 2),
-            (2, 4),
-            (4, 5),
-            (5, 6)
-        ]);
+        assert_eq!(
+            (begin.rank as usize, &*peer.worker.0, &*peer.address),
+            (rank, name, &*format!("{name}:1"))
+        );
+        assert_eq!(
+            begin.peers.iter().map(|peer| peer.shards).collect::<Vec<_>>(),
+            [(0, 2), (2, 4), (4, 5), (5, 6)]
+        );
         assert_eq!((begin.position, begin.checkpoint, begin.hold), (Position::default(), None, false));
     }
     let Some(Entry::GenerationBegan { members, .. }) = bench.entries.last() else { panic!() };
