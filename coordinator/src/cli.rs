@@ -7,6 +7,7 @@ mod console;
 mod doctor;
 mod error;
 mod home;
+mod inputs;
 mod logging;
 mod recipe;
 mod resume;

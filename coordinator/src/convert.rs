@@ -3,7 +3,9 @@
 mod plan;
 
 use lockstep_core as core;
-use lockstep_core::{Epoch, Event, FailureKind, Generation, Message, Position, Reject, Split, Step, WorkerName};
+use lockstep_core::{
+    Epoch, Event, FailureKind, Generation, Message, Position, Reject, Split, Step, WorkerName,
+};
 use lockstep_proto::v1 as pb;
 use tonic::{Code, Status};
 
@@ -32,9 +34,11 @@ pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) 
                 exchange_ms: progress.exchange_ms,
             },
         },
-        Request::EpochReport(report) => {
-            Event::EpochReported { worker, generation: Generation(report.generation), report: epoch_report(report)? }
-        }
+        Request::EpochReport(report) => Event::EpochReported {
+            worker,
+            generation: Generation(report.generation),
+            report: epoch_report(report)?,
+        },
         Request::EvalReport(report) => Event::EvalReported {
             worker,
             generation: Generation(report.generation),
@@ -75,7 +79,9 @@ pub(crate) fn response(
 ) -> pb::SessionResponse {
     use pb::session_response::Message as Response;
     let message = match message {
-        Message::Welcome => Response::Welcome(pb::Welcome { run: plan.run.clone(), plan: Some(plan.clone()) }),
+        Message::Welcome => {
+            Response::Welcome(pb::Welcome { run: plan.run.clone(), plan: Some(plan.clone()) })
+        }
         Message::Prepare { generation } => Response::Prepare(pb::Prepare { generation: generation.0 }),
         Message::Begin(begin) => {
             let token = token(begin.generation);
@@ -110,7 +116,9 @@ pub(crate) fn response(
 /// A refusal as a gRPC status.
 pub(crate) fn status(reject: &Reject) -> Status {
     let code = match reject {
-        Reject::StaleGeneration { .. } | Reject::Full { .. } | Reject::OutOfPlace { .. } => Code::FailedPrecondition,
+        Reject::StaleGeneration { .. } | Reject::Full { .. } | Reject::OutOfPlace { .. } => {
+            Code::FailedPrecondition
+        }
         Reject::UnknownWorker { .. } => Code::NotFound,
         Reject::NameTaken { .. } => Code::AlreadyExists,
         Reject::RunOver => Code::Unavailable,
@@ -155,7 +163,10 @@ fn metrics(metrics: Option<pb::Metrics>) -> core::Metrics {
 }
 
 fn blocks(blocks: &[pb::BlockMetrics]) -> Vec<core::BlockMetrics> {
-    blocks.iter().map(|block| core::BlockMetrics { block: block.block, metrics: metrics(block.metrics) }).collect()
+    blocks
+        .iter()
+        .map(|block| core::BlockMetrics { block: block.block, metrics: metrics(block.metrics) })
+        .collect()
 }
 
 fn epoch_report(report: pb::EpochReport) -> Result<core::EpochReport, Status> {

@@ -184,8 +184,9 @@ impl Driver {
                 Effect::Send { to, message } => self.send(&to, message)?,
                 Effect::Publish { last, best } => {
                     let best_weights = self.folder.best_weights();
-                    let published =
-                        tokio::task::block_in_place(|| self.folder.checkpoints().publish(last, best, &best_weights));
+                    let published = tokio::task::block_in_place(|| {
+                        self.folder.checkpoints().publish(last, best, &best_weights)
+                    });
                     if let Err(error) = published {
                         self.fail(format!("the best model could not be written: {error}"))?;
                     }
@@ -231,8 +232,10 @@ impl Driver {
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.outboxes.remove(to);
                 let reason = "it does not take its messages".to_owned();
-                let effects =
-                    self.run.apply(now(), Event::WorkerLost { worker: to.clone(), reason }).unwrap_or_default();
+                let effects = self
+                    .run
+                    .apply(now(), Event::WorkerLost { worker: to.clone(), reason })
+                    .unwrap_or_default();
                 self.carry_out(effects)
             }
         }
@@ -260,7 +263,11 @@ impl Driver {
 
 impl DriverHandle {
     /// Admits a worker; what it is to be told comes out of the receiver.
-    pub async fn join(&self, worker: WorkerName, info: WorkerInfo) -> Result<mpsc::Receiver<Message>, Reject> {
+    pub async fn join(
+        &self,
+        worker: WorkerName,
+        info: WorkerInfo,
+    ) -> Result<mpsc::Receiver<Message>, Reject> {
         self.ask(|reply| Command::Join { worker, info, reply }).await.unwrap_or(Err(Reject::RunOver))
     }
 

@@ -36,7 +36,8 @@ pub struct Services {
 impl Services {
     /// What every data-plane handshake of a generation must carry.
     fn token(&self, generation: Generation) -> Vec<u8> {
-        let digest = Sha256::new().chain_update(self.secret).chain_update(generation.0.to_le_bytes()).finalize();
+        let digest =
+            Sha256::new().chain_update(self.secret).chain_update(generation.0.to_le_bytes()).finalize();
         digest[..16].to_vec()
     }
 }

@@ -58,7 +58,8 @@ impl Journal {
             let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             Ok((connection, version))
         };
-        let (connection, found) = open().map_err(|source| JournalError::Open { path: label.clone(), source })?;
+        let (connection, found) =
+            open().map_err(|source| JournalError::Open { path: label.clone(), source })?;
         match found {
             0 => {
                 connection.execute_batch(SCHEMA)?;
@@ -87,11 +88,16 @@ impl Journal {
 
     /// A run's entries in order; empty when there is no such run.
     pub fn entries(&self, run: &str) -> Result<Vec<Entry>, JournalError> {
-        let mut select = self.connection.prepare("SELECT seq, entry FROM entries WHERE run = ?1 ORDER BY seq")?;
+        let mut select =
+            self.connection.prepare("SELECT seq, entry FROM entries WHERE run = ?1 ORDER BY seq")?;
         let rows = select.query_map([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         rows.map(|row| {
             let (seq, text) = row?;
-            serde_json::from_str(&text).map_err(|source| JournalError::Entry { run: run.to_owned(), seq, source })
+            serde_json::from_str(&text).map_err(|source| JournalError::Entry {
+                run: run.to_owned(),
+                seq,
+                source,
+            })
         })
         .collect()
     }

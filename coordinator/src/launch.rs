@@ -69,8 +69,20 @@ pub async fn launch(
     launch: Launch,
     listen: impl FnOnce(broadcast::Receiver<Notice>) -> tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<Ended> {
-    let Launch { run, effects, folder, journal, plan, facts, blobs, cache, binary, workers, log_level, listener } =
-        launch;
+    let Launch {
+        run,
+        effects,
+        folder,
+        journal,
+        plan,
+        facts,
+        blobs,
+        cache,
+        binary,
+        workers,
+        log_level,
+        listener,
+    } = launch;
     let mut signals = Signals::new().context("listening for signals")?;
     let mut secret = [0; 32];
     OsRng.try_fill_bytes(&mut secret).context("drawing the run's secret")?;

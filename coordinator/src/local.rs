@@ -123,12 +123,17 @@ fn ask<T: serde::de::DeserializeOwned>(path: &Path, verb: &str) -> Result<T, Bin
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(start(format!("{}\n{}", describe(output.status), last_lines(&said))));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| start(format!("`{verb} --json` does not read: {error}")))
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| start(format!("`{verb} --json` does not read: {error}")))
 }
 
 impl LocalWorkers {
     /// Starts one worker per place. The run hears of each one's end.
-    pub fn start(orders: &WorkerOrders, places: Vec<WorkerPlace>, driver: &DriverHandle) -> anyhow::Result<Self> {
+    pub fn start(
+        orders: &WorkerOrders,
+        places: Vec<WorkerPlace>,
+        driver: &DriverHandle,
+    ) -> anyhow::Result<Self> {
         let WorkerOrders { binary, url, cache, threads, log_level } = orders;
         let kill = CancellationToken::new();
         let mut watching = JoinSet::new();
@@ -146,7 +151,10 @@ impl LocalWorkers {
                 .process_group(0)
                 .kill_on_drop(true)
                 .spawn()
-                .map_err(|source| BinaryError::Start { path: binary.path.clone(), reason: source.to_string() })?;
+                .map_err(|source| BinaryError::Start {
+                    path: binary.path.clone(),
+                    reason: source.to_string(),
+                })?;
             watching.spawn(watch(child, place, driver.clone(), kill.clone()));
         }
         Ok(Self { watching, kill })
@@ -174,7 +182,12 @@ impl LocalWorkers {
     }
 }
 
-async fn watch(mut child: Child, place: WorkerPlace, driver: DriverHandle, kill: CancellationToken) -> WorkerExit {
+async fn watch(
+    mut child: Child,
+    place: WorkerPlace,
+    driver: DriverHandle,
+    kill: CancellationToken,
+) -> WorkerExit {
     let status = tokio::select! {
         status = child.wait() => status,
         () = kill.cancelled() => {

@@ -83,8 +83,13 @@ impl RunFolder {
     /// Where the run `name` lies; a name that could leave the folder of runs is refused.
     pub fn path_of(home: &Path, name: &str) -> Result<PathBuf, FolderError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let valid = !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(plain);
-        if valid { Ok(home.join("runs").join(name)) } else { Err(FolderError::Name { name: name.to_owned() }) }
+        let valid =
+            !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(plain);
+        if valid {
+            Ok(home.join("runs").join(name))
+        } else {
+            Err(FolderError::Name { name: name.to_owned() })
+        }
     }
 
     fn lock(name: &str, path: PathBuf) -> Result<Self, FolderError> {
@@ -151,7 +156,13 @@ impl RunFolder {
     }
 
     /// Writes `run.json` again.
-    pub fn write_status(&self, now: Time, history: &History, status: &Status, facts: &RunFacts) -> io::Result<()> {
+    pub fn write_status(
+        &self,
+        now: Time,
+        history: &History,
+        status: &Status,
+        facts: &RunFacts,
+    ) -> io::Result<()> {
         let (word, reason) = match &history.outcome {
             None => ("running", status.reason.clone()),
             Some(Outcome::Done { early: false }) => ("done", "all epochs are done".into()),
@@ -209,7 +220,10 @@ mod tests {
     #[test]
     fn names_that_could_leave_the_folder_are_refused() {
         for name in ["", ".", "..", "a/b", "../x", ".hidden", "a b", &"x".repeat(101)] {
-            assert!(matches!(RunFolder::path_of(Path::new("h"), name), Err(FolderError::Name { .. })), "{name}");
+            assert!(
+                matches!(RunFolder::path_of(Path::new("h"), name), Err(FolderError::Name { .. })),
+                "{name}"
+            );
         }
         assert_eq!(RunFolder::path_of(Path::new("h"), "a-1_b.c").unwrap(), Path::new("h/runs/a-1_b.c"));
     }

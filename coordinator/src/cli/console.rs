@@ -35,11 +35,13 @@ pub(super) struct Console {
 impl Console {
     pub(super) fn new(launch: &Launch, recipe: &Recipe) -> Self {
         let history = launch.run.history();
-        let bar = ProgressBar::with_draw_target(Some(history.spec.steps_per_epoch), ProgressDrawTarget::stderr());
+        let bar =
+            ProgressBar::with_draw_target(Some(history.spec.steps_per_epoch), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let spec = &history.spec;
-        let samples = launch.plan.data.as_ref().map_or(0, |data| data.train_samples - data.validation_samples);
+        let samples =
+            launch.plan.data.as_ref().map_or(0, |data| data.train_samples - data.validation_samples);
         eprintln!(
             "run {}: {} on {} ({samples} to train on, {} to {} on, {} to test), batch {} in {} shards, {} epochs of {} steps",
             launch.folder.name(),
@@ -111,7 +113,11 @@ impl Console {
                 self.started = Instant::now();
                 self.start = Some(position.step.0);
                 let devices: Vec<&str> = members.iter().map(|member| member.device.as_str()).collect();
-                self.note(&format!("generation {generation}: {} workers ({})", members.len(), devices.join(", ")));
+                self.note(&format!(
+                    "generation {generation}: {} workers ({})",
+                    members.len(),
+                    devices.join(", ")
+                ));
             }
             Entry::EpochEnded(row) => self.epoch(row),
             Entry::WorkerLost { worker, reason, .. } => self.note(&format!("lost {worker}: {reason}")),
@@ -136,7 +142,8 @@ impl Console {
     }
 
     fn epoch(&mut self, row: &EpochRow) {
-        let epoch = format!("{:>width$}/{}", row.epoch.0 + 1, self.epochs, width = self.epochs.to_string().len());
+        let epoch =
+            format!("{:>width$}/{}", row.epoch.0 + 1, self.epochs, width = self.epochs.to_string().len());
         let rate = row.train.count as f64 / (row.train_ms.max(1) as f64 / 1e3);
         self.say(&format!(
             "epoch {epoch}  train  loss {:.4}  acc {:6.2} % ({}/{})  lr {:.3e}  {rate:.0} img/s",
@@ -160,7 +167,10 @@ impl Console {
             if row.improved { "  ★ best" } else { "" },
         ));
         if row.ledger.dropped > 0 && row.epoch.0 == 0 {
-            self.note(&format!("{} samples of each epoch are left over: too few for a step", row.ledger.dropped));
+            self.note(&format!(
+                "{} samples of each epoch are left over: too few for a step",
+                row.ledger.dropped
+            ));
         }
         if row.improved {
             self.best = Some(row.clone());
@@ -207,7 +217,8 @@ pub(super) struct DownloadBar {
 impl DownloadProgress for DownloadBar {
     fn begin(&self, name: &str, bytes_total: Option<u64>, bytes_done: u64) {
         let bar = ProgressBar::with_draw_target(bytes_total, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+        let style =
+            ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name.to_owned());
         bar.set_position(bytes_done);

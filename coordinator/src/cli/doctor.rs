@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
@@ -70,7 +71,9 @@ fn worker() -> Check {
                 binary.libtorch_version,
                 binary.devices.join(", ")
             );
-            Check { name: "worker", ok: true, detail, hint: binary.no_gpu }
+            // On a machine without an NVIDIA driver nobody misses a GPU.
+            let hint = binary.no_gpu.filter(|_| Path::new("/dev/nvidiactl").exists());
+            Check { name: "worker", ok: true, detail, hint }
         }
         Err(error) => {
             let CliError { message, hint, .. } = error.into();
@@ -80,18 +83,27 @@ fn worker() -> Check {
 }
 
 fn home(args: &HomeArgs) -> Check {
-    let opened = args.open().and_then(|home| Ok((home.journal()?.runs().map_err(anyhow::Error::from)?.len(), home)));
+    let opened =
+        args.open().and_then(|home| Ok((home.journal()?.runs().map_err(anyhow::Error::from)?.len(), home)));
     match opened {
-        Ok((runs, home)) => {
-            Check { name: "home", ok: true, detail: format!("{}, {runs} runs", home.path.display()), hint: None }
-        }
+        Ok((runs, home)) => Check {
+            name: "home",
+            ok: true,
+            detail: format!("{}, {runs} runs", home.path.display()),
+            hint: None,
+        },
         Err(error) => Check { name: "home", ok: false, detail: error.message, hint: error.hint },
     }
 }
 
 fn loopback() -> Check {
     match TcpListener::bind("127.0.0.1:0") {
-        Ok(_) => Check { name: "loopback", ok: true, detail: "workers can reach a coordinator here".into(), hint: None },
+        Ok(_) => Check {
+            name: "loopback",
+            ok: true,
+            detail: "workers can reach a coordinator here".into(),
+            hint: None,
+        },
         Err(error) => Check {
             name: "loopback",
             ok: false,

@@ -29,8 +29,11 @@ impl HomeArgs {
     /// Opens the home, making it where there is none.
     pub(super) fn open(&self) -> Result<Home, CliError> {
         let cannot = |error: std::io::Error| {
-            CliError::new(code::USAGE, format!("the home folder {} cannot be used: {error}", self.home.display()))
-                .hint("choose another with --home DIR or LOCKSTEP_HOME")
+            CliError::new(
+                code::USAGE,
+                format!("the home folder {} cannot be used: {error}", self.home.display()),
+            )
+            .hint("choose another with --home DIR or LOCKSTEP_HOME")
         };
         fs::create_dir_all(&self.home).map_err(cannot)?;
         let path = fs::canonicalize(&self.home).map_err(cannot)?;
@@ -43,7 +46,8 @@ impl HomeArgs {
 impl Home {
     /// Opens the journal.
     pub(super) fn journal(&self) -> Result<Journal, CliError> {
-        Journal::open(&self.path.join("journal.db")).map_err(|error| CliError::new(code::FAILED, error.to_string()))
+        Journal::open(&self.path.join("journal.db"))
+            .map_err(|error| CliError::new(code::FAILED, error.to_string()))
     }
 }
 
@@ -51,9 +55,8 @@ impl From<FolderError> for CliError {
     fn from(error: FolderError) -> Self {
         let message = error.to_string();
         match error {
-            FolderError::Exists { name, .. } => {
-                Self::new(code::USAGE, message).hint(format!("go on with it by `lockstep resume {name}`, or choose another --name"))
-            }
+            FolderError::Exists { name, .. } => Self::new(code::USAGE, message)
+                .hint(format!("go on with it by `lockstep resume {name}`, or choose another --name")),
             FolderError::Locked { .. } => {
                 Self::new(code::USAGE, message).hint("wait for it, or stop it with Ctrl-C there")
             }

@@ -37,7 +37,8 @@ impl LogArgs {
 pub(super) fn start(filter: EnvFilter, file: &Path) -> io::Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(file)?;
     let to_file = fmt::layer().with_ansi(false).with_writer(std::sync::Mutex::new(file)).with_filter(filter);
-    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colors =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let to_stderr = fmt::layer().without_time().with_target(false).with_ansi(colors).with_writer(io::stderr);
     let to_stderr = to_stderr.with_filter(LevelFilter::WARN);
     // A second run in one process (tests) keeps the first one's subscriber.

@@ -8,7 +8,7 @@ use lockstep_core::{History, Outcome, Position, Run, Step};
 use super::home::{Home, HomeArgs};
 use super::logging::{self, LogArgs};
 use super::train::{self, ClusterArgs};
-use super::{CliError, code};
+use super::{CliError, code, inputs};
 use crate::convert;
 use crate::driver::now;
 use crate::journal::Journal;
@@ -53,7 +53,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
     find_data(&history, &recipe, &home)?;
     let samples = match history_samples(&history, &recipe) {
         Ok(samples) => samples,
-        Err(error) => return Err(train::plan_error(&error)),
+        Err(error) => return Err(inputs::plan_error(&error)),
     };
     let (position, damaged) = start_point(&history, &folder)?;
     let recipe = Recipe { epochs, ..recipe };
@@ -122,12 +122,12 @@ fn find_data(history: &History, recipe: &Recipe, home: &Home) -> Result<(), CliE
         home.blobs.verify(digest).map_err(|error| CliError::new(code::DATA, error.to_string()))
     };
     let origin = &history.origin;
-    if !is_whole(&origin.data_digest)? && train::resolve_data(recipe, home)?.digest != origin.data_digest {
+    if !is_whole(&origin.data_digest)? && inputs::resolve_data(recipe, home)?.digest != origin.data_digest {
         return Err(changed("the data set"));
     }
     if let Some(digest) = &origin.weights_digest
         && !is_whole(digest)?
-        && train::resolve_weights(recipe, home)?.as_ref() != Some(digest)
+        && inputs::resolve_weights(recipe, home)?.as_ref() != Some(digest)
     {
         return Err(changed("the weights file"));
     }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lockstep_core::{FailureKind, Origin, Outcome, Run};
 
-use super::console::{Console, DownloadBar};
+use super::console::Console;
 use super::home::{Home, HomeArgs};
 use super::logging::{self, LogArgs};
-use super::{CliError, code};
-use crate::convert::{self, SampleCounts};
-use crate::data::{self, DataRequest, ResolvedData};
+use super::{CliError, code, inputs};
+use crate::convert;
+use crate::data::ResolvedData;
 use crate::driver::now;
 use crate::launch::{Aborted, Ended, Launch, StopSignal, launch};
 use crate::local::{BinaryError, WorkerBinary};
@@ -50,8 +50,11 @@ impl ClusterArgs {
     /// A listener, before anything else is made.
     pub(super) fn listen(&self) -> Result<std::net::TcpListener, CliError> {
         if !self.listen.ip().is_loopback() {
-            return Err(CliError::new(code::USAGE, format!("{} is not an address of this machine alone", self.listen))
-                .hint("a local run needs no other: leave --listen out, or use 127.0.0.1:PORT"));
+            return Err(CliError::new(
+                code::USAGE,
+                format!("{} is not an address of this machine alone", self.listen),
+            )
+            .hint("a local run needs no other: leave --listen out, or use 127.0.0.1:PORT"));
         }
         std::net::TcpListener::bind(self.listen).map_err(|error| {
             CliError::new(code::CLUSTER, format!("cannot listen on {}: {error}", self.listen))
@@ -87,10 +90,10 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     let name = args.name.unwrap_or_else(|| default_name(&recipe));
     refuse_existing(&home, &name)?;
 
-    let data = resolve_data(&recipe, &home)?;
-    let weights_digest = resolve_weights(&recipe, &home)?;
-    let samples = sample_counts(&recipe, &data)?;
-    let spec = convert::run_spec(&recipe, samples, workers).map_err(|error| plan_error(&error))?;
+    let data = inputs::resolve_data(&recipe, &home)?;
+    let weights_digest = inputs::resolve_weights(&recipe, &home)?;
+    let samples = inputs::sample_counts(&recipe, &data)?;
+    let spec = convert::run_spec(&recipe, samples, workers).map_err(|error| inputs::plan_error(&error))?;
     let origin = Origin {
         recipe: recipe.to_toml(),
         data_digest: data.digest.clone(),
@@ -101,7 +104,9 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     let plan = convert::plan(&name, &recipe, samples, &spec, &origin);
 
     let folder = RunFolder::create(&home.path, &name)?;
-    let cannot = |error: std::io::Error| CliError::from(anyhow::Error::from(error).context("writing the run's folder"));
+    let cannot = |error: std::io::Error| {
+        CliError::from(anyhow::Error::from(error).context("writing the run's folder"))
+    };
     folder.write_recipe(&origin.recipe).map_err(cannot)?;
     logging::start(filter, &folder.log("coordinator")).map_err(cannot)?;
     draw_samples(&folder, &data);
@@ -140,7 +145,10 @@ pub(super) fn start(start: Launch, recipe: &Recipe) -> Result<u8, CliError> {
         Err(error) => match error.downcast_ref::<Aborted>() {
             Some(Aborted(signal)) => Err(CliError::new(exit_code(*signal), "aborted, without a checkpoint")
                 .hint(format!("`lockstep resume {name}` goes on from the last one"))),
-            None => Err(CliError::from(error).hint(format!("when that is mended, `lockstep resume {name}` goes on"))),
+            None => {
+                Err(CliError::from(error)
+                    .hint(format!("when that is mended, `lockstep resume {name}` goes on")))
+            }
         },
     }
 }
@@ -179,7 +187,9 @@ fn exit_code(signal: StopSignal) -> u8 {
 /// More workers than shards would have nothing to do.
 pub(super) fn no_idle_workers(workers: u32, shards: u32) -> u32 {
     if workers > shards {
-        eprintln!("warning: {workers} workers for {shards} shards: {shards} of them have work, so {shards} are started");
+        eprintln!(
+            "warning: {workers} workers for {shards} shards: {shards} of them have work, so {shards} are started"
+        );
     }
     workers.min(shards)
 }
@@ -195,38 +205,6 @@ fn refuse_existing(home: &Home, name: &str) -> Result<(), CliError> {
         return Err(crate::run_folder::FolderError::Exists { name: name.to_owned(), path }.into());
     }
     Ok(())
-}
-
-pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData, CliError> {
-    let request = DataRequest {
-        name: recipe.data.name,
-        path: recipe.data.path.clone(),
-        train: recipe.data.train.map(|count| count as usize),
-        test: recipe.data.test.map(|count| count as usize),
-        seed: recipe.seed,
-    };
-    Ok(data::resolve(&request, &home.blobs, &DownloadBar::default())?)
-}
-
-/// Takes the initial weights into the cache.
-pub(super) fn resolve_weights(recipe: &Recipe, home: &Home) -> Result<Option<String>, CliError> {
-    let Some(path) = recipe.model.weights.file() else { return Ok(None) };
-    let cannot = |reason: String| {
-        CliError::new(code::DATA, format!("the weights {} cannot be used: {reason}", path.display()))
-            .hint("model.weights is \"none\" or a torchvision state dict as a .safetensors file")
-    };
-    let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
-    safetensors::SafeTensors::deserialize(&bytes).map_err(|error| cannot(error.to_string()))?;
-    home.blobs.insert_bytes(&bytes).map(Some).map_err(|error| cannot(error.to_string()))
-}
-
-pub(super) fn sample_counts(recipe: &Recipe, data: &ResolvedData) -> Result<SampleCounts, CliError> {
-    SampleCounts::new(recipe, data.train as u32, data.test as u32).map_err(|error| plan_error(&error))
-}
-
-pub(super) fn plan_error(error: &convert::PlanError) -> CliError {
-    CliError::new(code::USAGE, error.to_string())
-        .hint("change batch, shards, data.train, data.test or data.validation")
 }
 
 pub(super) fn facts(binary: &WorkerBinary, recipe: &Recipe, origin: &Origin, workers: u32) -> RunFacts {

@@ -25,7 +25,8 @@ type Chunks = ReceiverStream<Result<pb::Chunk, Status>>;
 
 pub(super) fn fetch_blob(services: &Services, digest: &str) -> Result<Chunks, Status> {
     // It takes nothing but a digest, so no path can be asked for.
-    let path = services.blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
+    let path =
+        services.blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
     Ok(stream(path))
 }
 
@@ -52,7 +53,8 @@ pub(super) async fn upload_checkpoint(
     mut requests: Streaming<pb::UploadCheckpointRequest>,
 ) -> Result<(), Status> {
     use pb::upload_checkpoint_request::Message;
-    let Some(pb::UploadCheckpointRequest { message: Some(Message::Header(header)) }) = requests.message().await?
+    let Some(pb::UploadCheckpointRequest { message: Some(Message::Header(header)) }) =
+        requests.message().await?
     else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
@@ -71,7 +73,9 @@ pub(super) async fn upload_checkpoint(
     services.driver.event(event).await.map_err(|reject| convert::status(&reject))?;
     match stored {
         Ok(_) => Ok(()),
-        Err(UploadError::Write(error @ WriteError::Io { .. })) => Err(Status::resource_exhausted(error.to_string())),
+        Err(UploadError::Write(error @ WriteError::Io { .. })) => {
+            Err(Status::resource_exhausted(error.to_string()))
+        }
         Err(UploadError::Write(error)) => Err(Status::data_loss(error.to_string())),
         Err(UploadError::Stream(status)) => Err(status),
     }

@@ -39,8 +39,8 @@ impl CheckpointStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Damage::Missing { path }),
             Err(source) => return Err(Damage::Io { path, source }),
         };
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| Damage::Manifest { path: path.clone(), source })?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .map_err(|source| Damage::Manifest { path: path.clone(), source })?;
         if manifest.format_version != FORMAT_VERSION {
             return Err(Damage::Version { path, found: manifest.format_version });
         }
@@ -51,12 +51,14 @@ impl CheckpointStore {
             let path = folder.join(&file.name);
             let mut reader = match File::open(&path) {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Damage::Missing { path }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(Damage::Missing { path });
+                }
                 Err(source) => return Err(Damage::Io { path, source }),
             };
             let mut hash = Sha256::new();
-            let found =
-                io::copy(&mut reader, &mut hash).map_err(|source| Damage::Io { path: path.clone(), source })?;
+            let found = io::copy(&mut reader, &mut hash)
+                .map_err(|source| Damage::Io { path: path.clone(), source })?;
             if found != file.size_bytes {
                 return Err(Damage::Size { path, found, expected: file.size_bytes });
             }

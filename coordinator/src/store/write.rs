@@ -148,7 +148,9 @@ impl CheckpointWriter {
 
 impl Drop for CheckpointWriter {
     fn drop(&mut self) {
-        if !self.finished && let Err(error) = fs::remove_dir_all(&self.folder) {
+        if !self.finished
+            && let Err(error) = fs::remove_dir_all(&self.folder)
+        {
             tracing::warn!(folder = %self.folder.display(), %error, "an unfinished checkpoint was left behind");
         }
     }
