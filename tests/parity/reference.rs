@@ -82,7 +82,8 @@ fn install(folder: &Path) -> Result<(), String> {
     let installed = python(&folder.join("bin/python"), &[&pip[..], &PACKAGES[..]].concat(), INSTALL_LIMIT);
     installed.map(drop).map_err(|error| {
         let reason = error.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        format!("pip could not install {}: {reason}", PACKAGES.join(" and "))
+        let hint = "is the Python package index reachable, is the disk full?";
+        format!("pip could not install {}: {reason} ({hint})", PACKAGES.join(" and "))
     })
 }
 

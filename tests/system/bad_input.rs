@@ -201,6 +201,6 @@ fn weights_of_another_architecture_are_told_of() {
     let bytes = safetensors::serialize([("layer1.0.conv3.weight", tensor)], None).unwrap();
     fs::write(&file, bytes).unwrap();
     let weights = format!("model.weights={}", file.display());
-    let mut command = home.train(1, &[&GOOD[..], &[&weights]].concat());
-    Running::start(&mut command).wait().expect(3).says(&["weights", "\"conv1.weight\" is missing"]);
+    let settings = [&GOOD[..], &[&weights]].concat();
+    refused(&home, &[], &settings, 3, &["weights.safetensors cannot be used", "conv1.weight", "resnet18"]);
 }

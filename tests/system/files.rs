@@ -7,9 +7,10 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::home::{Home, set};
 use crate::process::Running;
 use crate::recipes::{HEAD, HEAD_STEPS, PARTIAL};
+use crate::run_files::sha256;
 
 /// The `state_dict` of torchvision's ResNet18, from its structure: names and shapes.
 fn resnet18() -> BTreeSet<(String, Vec<usize>)> {
@@ -142,6 +143,22 @@ fn as_many_checkpoints_as_asked_for_are_kept_beside_the_best() {
     assert_eq!(home.run().events_of("checkpoint_stored").len(), 5);
     home.run().verify_checkpoints();
     assert_eq!(home.run().models()[&5], home.run().outcome().best);
+}
+
+#[test]
+fn weights_that_go_in_come_out_again_when_nothing_is_learnt() {
+    let home = Home::new();
+    Running::start(&mut home.train(1, &HEAD.with(&["epochs=1"]))).wait().expect(0);
+    let weights = home.run().path.join("best.safetensors");
+    // Another seed would begin with other weights, and the learning rate is too small to move any.
+    let setting = format!("model.weights={}", weights.display());
+    let settings = [HEAD.settings, &["epochs=1", "seed=8", "optimizer.lr=1e-30", &setting]].concat();
+    let mut command = home.lockstep(&["train", "--name", "again", "--workers", "2"]);
+    set(&mut command, &settings);
+    Running::start(&mut command).wait().expect(0);
+    let (first, again) = (home.run(), home.run_named("again"));
+    assert_eq!(again.outcome().best, first.outcome().best);
+    assert_eq!(again.status()["run"]["weights_digest"], sha256(&weights));
 }
 
 #[test]
