@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::home::{Home, RUN};
 use crate::process::{Ended, Running, await_gone, send};
-use crate::recipes::{FULL, HEAD, PARTIAL, Recipe, STEPS};
+use crate::recipes::{FULL, PARTIAL, Recipe, STEPS};
 
 /// Starts `recipe` and sends `signal` once it trains.
 fn stopped_by(signal: &str, home: &Home, recipe: &Recipe) -> Ended {
@@ -52,10 +52,10 @@ fn a_termination_stops_the_same_way_with_its_own_exit_code() {
 
 #[test]
 fn a_second_interrupt_aborts_at_once_and_leaves_no_process_behind() {
-    let undisturbed = HEAD.undisturbed();
+    let undisturbed = FULL.undisturbed();
     let home = Home::new();
     // Training cannot finish a step, let alone its epoch, when one of the workers stands still.
-    let mut running = Running::start(&mut home.train(2, HEAD.settings));
+    let mut running = Running::start(&mut home.train(2, FULL.settings));
     let workers = running.until("two workers", || {
         let workers = running_workers(&home)?;
         send("STOP", &workers[..1]);
