@@ -44,7 +44,7 @@ pub struct Recipe {
     pub threads: u32,
     /// Bit-identical on any number of workers.
     pub exact: bool,
-    /// How often a lost worker's process is started again.
+    /// How often a lost worker's process may be started again. So far a lost worker ends the run, for a resume.
     pub max_restarts: u32,
     pub data: Data,
     pub model: Model,

@@ -34,8 +34,8 @@ pub(crate) fn decision(coordinator: &Coordinator, disk: &Disk) -> Going {
     }
     let best = best(&history.rows);
     ensure(history.best() == best, || format!("the best epoch is {best:?}, not {:?}", history.best()))?;
-    ensure(history.outcome.is_some() == coordinator.outcome.is_some() || history.outcome.is_none(), || {
-        "the journal tells of an end that nobody was told of".to_owned()
+    ensure(history.outcome == coordinator.outcome, || {
+        "the journal and the outside were told of different ends".to_owned()
     })?;
     stored(history, disk)
 }
@@ -62,16 +62,15 @@ fn best(rows: &[EpochRow]) -> Option<&EpochRow> {
     best
 }
 
-/// With all checkpoints whole, nothing but what came after the newest is lost.
-pub(crate) fn resumes(history: &History, position: Position, damaged: &[Step]) -> Going {
+/// With all checkpoints whole, nothing but what came after the newest is lost. Damage to the newest alone costs no more
+/// than the way back to the one before it.
+pub(crate) fn resumes(history: &History, position: Position, damaged: &[Step], disk: &Disk) -> Going {
     let newest = history.position();
     ensure(!damaged.is_empty() || position == newest, || {
         format!("goes on from step {} though that of step {} is whole", position.step, newest.step)
     })?;
-    // A damaged one costs no more than the way back to the one before it, as long as that has its best one too.
-    let is_rest_whole = damaged.iter().all(|step| *step == newest.step) && history.checkpoints.len() > 1;
     let before = history.checkpoints.keys().rev().nth(1).copied().unwrap_or_default();
-    ensure(!is_rest_whole || position.step >= before, || {
+    ensure(damaged != [newest.step] || disk.blows() > 1 || position.step >= before, || {
         format!("goes on from step {} though that of step {before} is whole", position.step)
     })
 }

@@ -13,9 +13,6 @@ use crate::replica::Snapshot;
 use crate::worker::Input;
 use crate::world::{Going, Interruption, World};
 
-/// The most that a checkpoint takes to go up or down, in virtual milliseconds.
-const TRANSFER_MAX_MS: u64 = 60;
-
 /// What a checkpoint is said to weigh.
 const SIZE_BYTES: u64 = 64;
 
@@ -49,7 +46,7 @@ impl World {
                 damaged.iter().for_each(|step| self.disk.set_aside(*step));
                 let position = history.resume_point(&verified).unwrap_or_default();
                 self.trace(|| format!("resumes from step {} with {} workers", position.step, life.workers));
-                checks::resumes(&history, position, &damaged)?;
+                checks::resumes(&history, position, &damaged, &self.disk)?;
                 let epochs = self.case.spec.epochs;
                 let (run, effects) =
                     Run::resume(now, history.clone(), position, damaged, life.workers, epochs);
@@ -173,7 +170,7 @@ impl World {
             // Nobody hears of a refusal here.
             drop(self.decide(event)?);
         }
-        let delay_ms = self.random.below(TRANSFER_MAX_MS);
+        let delay_ms = self.random.below(self.transfer_max_ms);
         self.network.send_slowly(
             Link::Upload(from),
             delay_ms,
@@ -208,7 +205,7 @@ impl World {
             return Err(Interruption::Violation(format!("the checkpoint of step {step} is wanted but gone")));
         }
         self.excuse |= snapshot.is_none();
-        let delay_ms = self.random.below(TRANSFER_MAX_MS);
+        let delay_ms = self.random.below(self.transfer_max_ms);
         let delivery = Delivery::ToWorker(from, Input::Fetched(snapshot));
         self.network.send_slowly(Link::Fetch(from), delay_ms, delivery);
         Ok(())

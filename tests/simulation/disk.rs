@@ -16,6 +16,7 @@ pub(crate) struct Disk {
     checkpoints: BTreeMap<Step, Snapshot>,
     /// Those that no longer verify, lying there or set aside.
     damaged: BTreeSet<Step>,
+    blows: u32,
 }
 
 impl Disk {
@@ -70,6 +71,12 @@ impl Disk {
         let steps: Vec<Step> = self.checkpoints.keys().copied().collect();
         let step = *random.pick(&steps)?;
         self.damaged.insert(step);
+        self.blows += 1;
         Some(step)
+    }
+
+    /// How often a checkpoint was damaged, in all lives.
+    pub(crate) fn blows(&self) -> u32 {
+        self.blows
     }
 }

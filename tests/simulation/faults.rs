@@ -1,11 +1,14 @@
-//! What goes wrong in a life, and when. Instants are counted in events rather than told by the clock, so that they
-//! fall between any two things that happen.
+//! What goes wrong in a life, and when. Some instants are counted in events, so that they fall between any two things
+//! that happen; others are told by the clock, so that they fall into what takes long.
 
 use crate::random::Random;
 
 /// Bits of the count of events before a fault: a life has some tens to some thousands of events, and the first few
 /// are all of one kind.
 const INSTANT_BITS: (u32, u32) = (4, 11);
+
+/// Bits of the virtual milliseconds before a fault: workers take half a second to come, and a life some seconds.
+const CLOCK_BITS: (u32, u32) = (8, 12);
 
 /// Faults in one life.
 const FAULTS_MAX: u32 = 3;
@@ -37,8 +40,10 @@ pub(crate) struct Life {
     pub(crate) workers: u32,
     /// So many of the smallest things happen before everything is killed. Counts the parts of a decision too.
     pub(crate) crash_after: Option<u64>,
-    /// By the number of events before them.
+    /// By the number of events before them, in order.
     pub(crate) faults: Vec<(u64, Fault)>,
+    /// By the virtual milliseconds before them.
+    pub(crate) timed_faults: Vec<(u64, Fault)>,
     /// One worker comes after the time to join is over.
     pub(crate) latecomer: bool,
 }
@@ -52,10 +57,14 @@ impl Weather {
         let possible: Vec<Fault> =
             kinds.into_iter().filter(|(may, _)| *may).map(|(_, fault)| fault).collect();
         let count = random.between(u32::from(!self.crashes), FAULTS_MAX);
-        let mut faults: Vec<(u64, Fault)> = Vec::new();
+        let (mut faults, mut timed_faults) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let after = random.magnitude(INSTANT_BITS.0, INSTANT_BITS.1);
-            faults.extend(random.pick(&possible).map(|fault| (after, *fault)));
+            let Some(fault) = random.pick(&possible).copied() else { break };
+            if random.percent(50) {
+                faults.push((random.magnitude(INSTANT_BITS.0, INSTANT_BITS.1), fault));
+            } else {
+                timed_faults.push((random.magnitude(CLOCK_BITS.0, CLOCK_BITS.1), fault));
+            }
         }
         faults.sort_by_key(|(after, _)| *after);
         Life {
@@ -63,6 +72,7 @@ impl Weather {
             crash_after: (self.crashes && random.percent(70))
                 .then(|| random.magnitude(INSTANT_BITS.0, INSTANT_BITS.1)),
             faults,
+            timed_faults,
             latecomer: self.deaths && random.percent(5),
         }
     }
@@ -73,6 +83,7 @@ impl Weather {
 
     /// A life in which nothing goes wrong.
     pub(crate) fn calm(random: &mut Random) -> Life {
-        Life { workers: random.between(1, 8), crash_after: None, faults: Vec::new(), latecomer: false }
+        let workers = random.between(1, 8);
+        Life { workers, crash_after: None, faults: Vec::new(), timed_faults: Vec::new(), latecomer: false }
     }
 }

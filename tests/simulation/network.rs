@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use lockstep_core::{Event, Generation, Step};
 
+use crate::faults::Fault;
 use crate::random::Random;
 use crate::replica::Snapshot;
 use crate::worker::Input;
@@ -44,6 +45,7 @@ pub(crate) enum Delivery {
     UploadEnded(ProcessId, Generation, Snapshot),
     FetchAsked(ProcessId, Step),
     ToWorker(ProcessId, Input),
+    Strike(Fault),
 }
 
 /// All that is under way.

@@ -20,6 +20,10 @@ use crate::worker::{Action, Input, Worker};
 /// How long a process takes to come up, at the most.
 const START_MAX_MS: u64 = 500;
 
+/// The most that a checkpoint takes to go up or down, in virtual milliseconds. It differs between worlds: training
+/// waits for slow ones, and never meets fast ones on their way.
+const TRANSFER_MAX_MS: [u64; 3] = [5, 60, 600];
+
 /// A life that takes longer hangs. Virtual time; the join timeout is by far the longest wait.
 const LIFE_MAX_MS: u64 = 4 * JOIN_TIMEOUT_MS;
 
@@ -55,6 +59,7 @@ pub(crate) struct World {
     pub(crate) excuse: bool,
     /// A stop was asked for in this life.
     pub(crate) stop_asked: bool,
+    pub(crate) transfer_max_ms: u64,
     processes: u32,
     /// The smallest things that happen until everything is killed.
     fuse: Option<u64>,
@@ -69,6 +74,7 @@ impl World {
             case: Rc::new(case),
             planted,
             network: Network::new(random.fork()),
+            transfer_max_ms: *random.pick(&TRANSFER_MAX_MS).expect("there are some"),
             random,
             disk: Disk::default(),
             coordinator: None,
@@ -117,6 +123,9 @@ impl World {
 
     fn start(&mut self, life: &Life) -> Going {
         self.start_coordinator(life)?;
+        for (after_ms, fault) in &life.timed_faults {
+            self.network.after(*after_ms, Delivery::Strike(*fault));
+        }
         for index in 0..life.workers {
             let late = life.latecomer && index == 0;
             let delay_ms = self.random.below(START_MAX_MS) + if late { JOIN_TIMEOUT_MS } else { 0 };
@@ -200,6 +209,7 @@ impl World {
                 self.on_upload_ended(id, generation, snapshot)?;
             }
             Delivery::UploadBegan(..) | Delivery::UploadEnded(..) => {}
+            Delivery::Strike(fault) => self.strike(fault)?,
             Delivery::FetchAsked(id, step) => self.on_fetch_asked(id, step)?,
             Delivery::ToWorker(id, input) => {
                 let Some(worker) = self.workers.get_mut(&id) else { return Ok(()) };

@@ -146,6 +146,15 @@ fn module(file: &SourceFile) -> Vec<&str> {
     inside.trim_end_matches(".rs").split('/').collect()
 }
 
+#[test]
+fn a_dependency_is_seen_in_every_spelling() {
+    let text = "[dependencies]\na.workspace = true\nb = { package = \"c\", version = \"1\" }\n\
+                [target.'cfg(unix)'.dependencies]\nd = \"1\"\n[dev-dependencies.e]\npackage = \"f\"\n[lints]\ng = 1\n";
+    let manifest = SourceFile { path: "Cargo.toml".into(), text: text.into() };
+    let names: Vec<String> = dependencies(&manifest).into_iter().map(|found| found.name).collect();
+    assert_eq!(names, ["a", "c", "d", "e", "f"]);
+}
+
 struct Dependency {
     line: usize,
     section: String,
@@ -160,13 +169,14 @@ fn dependencies(manifest: &SourceFile) -> Vec<Dependency> {
         if let Some(header) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = header.to_owned();
         }
+        let renamed = line.split_once("package = \"").and_then(|(_, package)| package.split('"').next());
         let name = match section.split_once("dependencies.") {
             Some((_, name)) if line.starts_with('[') => name,
+            Some(_) if line.starts_with("package") => line,
             _ if line.starts_with(['[', '#']) || line.is_empty() => continue,
             _ if section.ends_with("dependencies") => line.split(['.', '=', ' ']).next().unwrap_or(line),
             _ => continue,
         };
-        let renamed = line.split_once("package = \"").and_then(|(_, package)| package.split('"').next());
         let name = renamed.unwrap_or(name).trim_matches('"').to_owned();
         found.push(Dependency { line: index + 1, section: section.clone(), name });
     }
