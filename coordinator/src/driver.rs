@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use lockstep_core::{
-    Effect, Entry, Event, FailureKind, Generation, Message, Outcome, Position, Progress, Reject, Run, Status,
-    Time, WorkerInfo, WorkerName,
+    Effect, Entry, Event, Generation, Message, Outcome, Position, Progress, Reject, Run, Status, Time,
+    WorkerInfo, WorkerName,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::Instrument;
@@ -241,9 +241,11 @@ impl Driver {
         }
     }
 
+    /// The newest checkpoint is stored but could not be made known under its name.
     fn fail(&mut self, reason: String) -> anyhow::Result<()> {
-        let worker = WorkerName::from("coordinator");
-        let event = Event::WorkerFailed { worker, reason, kind: FailureKind::Run };
+        let history = self.run.history();
+        let event =
+            Event::CheckpointFailed { generation: history.generation, position: history.position(), reason };
         let effects = self.run.apply(now(), event).unwrap_or_default();
         self.carry_out(effects)
     }

@@ -11,6 +11,9 @@
 mod verify;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -101,6 +104,7 @@ impl CheckpointStore {
     /// Removes a checkpoint. It loses its name first, so that a crash leaves no half of one under it.
     pub fn delete(&self, step: Step) -> io::Result<()> {
         let doomed = self.folder.join(format!("{UNFINISHED}deleted-{}", name(step)));
+        self.unpoint(step)?;
         match fs::rename(self.path(step), &doomed) {
             Ok(()) => fs::remove_dir_all(doomed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -114,6 +118,7 @@ impl CheckpointStore {
         if aside.exists() {
             fs::remove_dir_all(&aside)?;
         }
+        self.unpoint(step)?;
         match fs::rename(self.path(step), aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -122,6 +127,12 @@ impl CheckpointStore {
 
     fn point(&self, link: &str, step: Step) -> io::Result<()> {
         durable::point(&self.folder.join(link), &name(step))
+    }
+
+    /// No pointer is left to point at nothing.
+    fn unpoint(&self, step: Step) -> io::Result<()> {
+        let pointers = ["last", "best"].into_iter().filter(|link| self.points_at(link) == Some(step));
+        pointers.map(|link| self.folder.join(link)).try_for_each(fs::remove_file)
     }
 
     fn points_at(&self, link: &str) -> Option<Step> {
