@@ -58,8 +58,8 @@ struct Overrides {
     /// Set one key, for example --set optimizer.lr=0.01; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// The number of workers that the recipe's shards default to
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    /// The number of workers that shards default to; `train` takes one per GPU, else 2
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
 }
 
