@@ -62,9 +62,16 @@ impl RunFiles {
         self.path.join(format!("checkpoints/step-{step:08}"))
     }
 
-    /// Once the checkpoint of `step` bears its final name.
+    /// Once the run knows of the checkpoint of `step`. The folder alone may still be unknown to it: a kill between the
+    /// two leaves a checkpoint that no resume looks at.
     pub(crate) fn stored(&self, step: u64) -> Option<()> {
-        self.checkpoint(step).exists().then_some(())
+        self.stored_steps().contains(&step).then_some(())
+    }
+
+    /// The steps of the checkpoints that the run knows of.
+    pub(crate) fn stored_steps(&self) -> BTreeSet<u64> {
+        let stored = self.events_of("checkpoint_stored");
+        stored.iter().filter_map(|event| event["position"]["step"].as_u64()).collect()
     }
 
     /// The steps of the checkpoints with final names.
