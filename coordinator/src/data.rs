@@ -20,7 +20,6 @@ mod shapes;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -66,22 +65,6 @@ impl DataName {
 impl fmt::Display for DataName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-/// A name that is no data set.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no data set `{0}`, expected `cifar10` or `shapes`")]
-pub struct UnknownDataName(pub String);
-
-impl FromStr for DataName {
-    type Err = UnknownDataName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| UnknownDataName(text.to_owned()))
     }
 }
 
@@ -249,13 +232,5 @@ mod tests {
         assert_eq!(resolved.classes[0], "circle");
         let size_bytes = fs::metadata(&resolved.file).unwrap().len();
         assert!((50 * 3080..50 * 3080 + 1_000).contains(&size_bytes), "{size_bytes}");
-    }
-
-    #[test]
-    fn names_are_spelled_as_in_recipes() {
-        for name in DataName::ALL {
-            assert_eq!(name.to_string().parse(), Ok(name));
-        }
-        assert!("mnist".parse::<DataName>().unwrap_err().to_string().contains("`cifar10` or `shapes`"));
     }
 }
