@@ -3,14 +3,20 @@
 //! Results go to stdout, everything else to stderr. Every error says what happened and, where there is something
 //! to do about it, what.
 
+mod compute;
 mod console;
+mod data;
 mod doctor;
 mod error;
+mod eval;
+mod export;
 mod home;
 mod inputs;
 mod logging;
+mod predict;
 mod recipe;
 mod resume;
+mod summary;
 mod train;
 
 use std::process::ExitCode;
@@ -36,8 +42,18 @@ enum Verb {
     Train(train::TrainArgs),
     /// Go on with a run that was interrupted, or extend one that is done
     Resume(resume::ResumeArgs),
+    /// Tell how good a model is, class by class, and where it errs
+    Eval(eval::EvalArgs),
+    /// Name what is in pictures
+    Predict(predict::PredictArgs),
+    /// Write a trained model into one file that any PyTorch program loads
+    Export(export::ExportArgs),
+    /// Fetch a data set, and see what it looks like
+    Data(data::DataArgs),
     /// Write, show and check recipes
     Recipe(recipe::RecipeArgs),
+    /// Print a network's layers, output shapes and parameters, and how many would be trained
+    Summary(summary::SummaryArgs),
     /// Tell whether this machine is ready, in a form to paste into a report
     Doctor(doctor::DoctorArgs),
 }
@@ -49,7 +65,12 @@ pub fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Train(args) => train::run(args),
         Verb::Resume(args) => resume::run(args),
+        Verb::Eval(args) => eval::run(&args),
+        Verb::Predict(args) => predict::run(&args),
+        Verb::Export(args) => export::run(&args),
+        Verb::Data(args) => data::run(args),
         Verb::Recipe(args) => recipe::run(args).map(|()| 0),
+        Verb::Summary(args) => summary::run(args).map(|()| 0),
         Verb::Doctor(args) => doctor::run(&args),
     };
     match result {

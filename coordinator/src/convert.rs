@@ -1,6 +1,7 @@
 //! Between the wire's types and the core's: the only place where they meet.
 
 mod plan;
+mod settings;
 
 use lockstep_core as core;
 use lockstep_core::{
@@ -9,7 +10,7 @@ use lockstep_core::{
 use lockstep_proto::v1 as pb;
 use tonic::{Code, Status};
 
-pub(crate) use plan::plan;
+pub(crate) use plan::{EVAL_BLOCK, plan};
 pub use plan::{PlanError, SampleCounts, run_spec};
 
 /// This file speaks version 1 of the contract.
@@ -187,6 +188,7 @@ fn epoch_report(report: pb::EpochReport) -> Result<core::EpochReport, Status> {
         },
         split,
         blocks: blocks(&report.blocks),
+        ema_blocks: blocks(&report.ema_blocks),
         weights_digest: hex::encode(report.weights_digest),
         train_ms: report.train_ms,
         eval_ms: report.eval_ms,

@@ -15,8 +15,16 @@ pub mod run_folder;
 pub mod store;
 
 pub mod data;
+pub mod download;
+pub mod export;
+pub mod infer;
+pub mod freezing;
+pub mod model;
 pub mod plot;
 pub mod recipe;
+pub mod report;
+pub mod trained;
+pub mod weights;
 
 pub mod cli;
 

@@ -4,7 +4,10 @@
 //! compiled in: containers have none.
 
 mod canvas;
+mod confusion;
 mod curve;
+mod gallery;
+mod lettering;
 mod samples;
 mod ticks;
 
@@ -12,6 +15,8 @@ use std::path::Path;
 
 use curve::{Chart, Line};
 
+pub use confusion::write_confusion;
+pub use gallery::{Caption, Picture, Tile, Tone, write_gallery};
 pub use samples::write_samples;
 
 /// What one epoch adds to the curves.

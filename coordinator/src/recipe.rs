@@ -8,25 +8,30 @@ mod choice;
 mod error;
 mod key;
 mod layer;
-mod parameters;
 mod read;
+mod reader;
+mod settings;
 mod validate;
 mod warn;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+pub use crate::model::parameter_names;
 pub use choice::{
     DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, Precision, Restore, ScheduleName,
-    SelectSplit,
+    SchedulePer, SelectSplit,
 };
 pub use error::RecipeError;
 pub use layer::Origin;
-pub use parameters::parameter_names;
+pub use settings::{
+    Augment, Checkpoint, Data, Group, Model, Optimizer, Schedule, Select, Train, Unfreeze, Validation, Weights,
+};
 
+use crate::freezing::{self, Phase};
 use layer::Layers;
 
 /// The settings of one run. Field names are the keys of the TOML file.
@@ -47,126 +52,13 @@ pub struct Recipe {
     /// How often a lost worker's process may be started again. So far a lost worker ends the run, for a resume.
     pub max_restarts: u32,
     pub data: Data,
+    pub augment: Augment,
     pub model: Model,
     pub train: Train,
     pub optimizer: Optimizer,
     pub schedule: Schedule,
     pub select: Select,
     pub checkpoint: Checkpoint,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Data {
-    pub name: DataName,
-    /// Where the data lies; absent: fetched or generated into the home's cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// Pixels per side.
-    pub image_size: u32,
-    /// Only the first so many training samples, the validation samples included.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train: Option<u32>,
-    /// Only the first so many test samples.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub test: Option<u32>,
-    pub validation: Validation,
-    pub normalize: Normalize,
-}
-
-/// How many training samples are held back for validation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Validation {
-    /// Of the training samples, in (0, 1).
-    Fraction(f64),
-    Count(u32),
-}
-
-impl Validation {
-    /// The number of samples held back of `train_samples`: a fraction is rounded, to at least one sample.
-    #[must_use]
-    pub fn samples(self, train_samples: u32) -> u32 {
-        match self {
-            Self::Count(count) => count,
-            // In range: the fraction is below 1.
-            Self::Fraction(fraction) => ((f64::from(train_samples) * fraction).round() as u32).max(1),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Model {
-    pub name: ModelName,
-    pub weights: Weights,
-}
-
-/// Where the initial weights come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Weights {
-    /// Initialised from the recipe's seed.
-    None,
-    /// A torchvision state dict as `.safetensors`.
-    File(PathBuf),
-}
-
-impl Weights {
-    /// The file, where there is one.
-    #[must_use]
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Self::None => None,
-            Self::File(path) => Some(path),
-        }
-    }
-}
-
-impl Serialize for Weights {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None => serializer.serialize_str("none"),
-            Self::File(path) => path.serialize(serializer),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Train {
-    /// Globs on parameter names; every other parameter is frozen.
-    pub trainable: Vec<String>,
-    pub frozen_batch_norm: FrozenBatchNorm,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Optimizer {
-    pub name: OptimizerName,
-    pub lr: f64,
-    pub momentum: f64,
-    pub weight_decay: f64,
-    pub nesterov: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Schedule {
-    pub name: ScheduleName,
-    /// Epochs of half a cosine period.
-    pub t_max: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Select {
-    pub split: SelectSplit,
-    pub metric: Metric,
-    pub restore: Restore,
-    /// Epochs without a better metric before the run stops early; 0: never.
-    pub patience: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Checkpoint {
-    /// 0: at epochs' ends only.
-    pub every_steps: u64,
-    /// How many of the last checkpoints stay, beside the best one.
-    pub keep: u32,
 }
 
 /// Where a recipe comes from; the later in this list, the weaker: sets, environment, file, defaults.
@@ -238,10 +130,21 @@ impl Recipe {
         Ok(read::recipe(&layers, 1)?.0)
     }
 
-    /// Which parameters train: the names of the model's parameters that a glob of `train.trainable` matches.
+    /// What is trained when. Loading has checked the patterns; of a recipe that was changed since, so that one of them
+    /// cannot be carried out, there is no phase.
+    #[must_use]
+    pub fn phases(&self) -> Vec<Phase> {
+        freezing::resolve(&self.into()).unwrap_or_default()
+    }
+
+    /// Names of the parameters that are trained from the start, in forward order.
     #[must_use]
     pub fn trainable_parameters(&self) -> Vec<String> {
-        parameters::matching(self.model.name, &self.train.trainable)
+        let phases = self.phases();
+        let Some(first) = phases.first() else { return Vec::new() };
+        let mut names = parameter_names(self.model.name);
+        names.retain(|name| first.group_of(name).is_some());
+        names
     }
 
     fn make_paths_absolute(&mut self) {

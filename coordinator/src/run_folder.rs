@@ -50,6 +50,8 @@ pub struct RunFacts {
     pub data: String,
     pub data_digest: String,
     pub weights_digest: Option<String>,
+    /// Class names by label.
+    pub classes: Vec<String>,
     pub shards: u32,
     pub workers: u32,
     /// As typed.

@@ -84,6 +84,16 @@ impl CheckpointStore {
         Ok(Self { folder })
     }
 
+    /// The store in `folder` for reading alone, beside the process that writes it: nothing is made or removed.
+    pub fn reading(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The step that the pointer `best` or `last` names now.
+    pub fn pointed_at(&self, pointer: &str) -> Option<Step> {
+        self.points_at(pointer)
+    }
+
     /// Where the checkpoint of `step` lies, whether it exists or not.
     pub fn path(&self, step: Step) -> PathBuf {
         self.folder.join(name(step))

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::job::Job;
 use crate::reference::reference;
-use crate::train::Run;
+use crate::lockstep::Run;
 
 /// The row of `results.csv` that was the last to be the best so far, by column.
 fn best_row(results: &str) -> impl Fn(&str) -> f64 + '_ {
@@ -21,9 +21,10 @@ fn best_row(results: &str) -> impl Fn(&str) -> f64 + '_ {
 fn torchvision_loads_the_best_model_and_finds_the_same_accuracy() {
     let Some(reference) = reference() else { return };
     let job = Job {
-        has_weights: false,
+        weights: None,
         train: 260,
         validation: 100,
+        batch: 32,
         epochs: 3,
         lr: 0.002,
         ..Job::full("resnet18")
@@ -38,11 +39,12 @@ fn torchvision_loads_the_best_model_and_finds_the_same_accuracy() {
             "weights": run.path("best.safetensors"),
             "model": job.model,
             "normalize": job.normalize,
+            "image_size": job.image_size,
             "ids": job.validation_ids(),
         }),
     );
     println!("{results}\nPyTorch on best.safetensors: {answer}\n");
-    let theirs = |name: &str| answer[name].as_f64().expect("reference.py answers with numbers");
+    let theirs = |name: &str| answer[name].as_f64().expect("the reference answers with numbers");
     assert_eq!((best("val/correct"), best("val/count")), (theirs("correct"), theirs("count")));
     assert!((best("val/acc_top1") - theirs("correct") / theirs("count")).abs() < 1e-12);
     let (ours, theirs) = (best("val/loss"), theirs("loss"));

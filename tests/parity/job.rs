@@ -6,6 +6,7 @@ use lockstep_worker::data::order;
 use serde_json::{Value, json};
 
 use crate::reference::Reference;
+use crate::settings::{Group, Optimizer, Schedule, Units};
 
 /// Of the sample order and the validation split.
 const SEED: u64 = 7;
@@ -14,92 +15,143 @@ const SEED: u64 = 7;
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) model: &'static str,
-    /// From the fixtures' weights, else from the seed.
-    pub(crate) has_weights: bool,
+    /// The end of the name of a file of the fixtures, `.safetensors`; none: from the seed.
+    pub(crate) weights: Option<&'static str>,
     /// The first so many training samples, validation included.
     pub(crate) train: u32,
     pub(crate) validation: u32,
     pub(crate) batch: u32,
     pub(crate) epochs: u32,
+    pub(crate) image_size: u32,
     pub(crate) normalize: &'static str,
     pub(crate) trainable: &'static [&'static str],
+    /// From an epoch on these too.
+    pub(crate) unfrozen: Option<(u32, &'static [&'static str])>,
     pub(crate) frozen_batch_norm: &'static str,
+    pub(crate) groups: &'static [Group],
+    pub(crate) optimizer: Optimizer,
     pub(crate) lr: f64,
     pub(crate) weight_decay: f64,
-    pub(crate) nesterov: bool,
+    pub(crate) decay_norm_and_bias: bool,
+    pub(crate) schedule: Schedule,
+    pub(crate) per_step: bool,
+    /// Epochs, and the share of the rate that they begin with.
+    pub(crate) warmup: (u32, f64),
+    pub(crate) label_smoothing: f64,
+    /// 0: none.
+    pub(crate) clip_norm: f64,
 }
 
-const MOMENTUM: f64 = 0.9;
-const T_MAX: u32 = 4;
-
 impl Job {
-    /// Full fine-tuning of `model` for one epoch of five steps.
+    /// Full fine-tuning of `model`: two epochs of ten steps.
     pub(crate) fn full(model: &'static str) -> Self {
         Self {
             model,
-            has_weights: true,
+            weights: Some(".safetensors"),
             train: 200,
             validation: 40,
-            batch: 32,
-            epochs: 1,
+            batch: 16,
+            epochs: 2,
+            image_size: 32,
             normalize: "half",
             trainable: &["*"],
+            unfrozen: None,
             frozen_batch_norm: "eval",
+            groups: &[],
+            optimizer: Optimizer::Sgd { nesterov: false },
             lr: 0.01,
             weight_decay: 0.0,
-            nesterov: false,
+            decay_norm_and_bias: true,
+            schedule: Schedule::Cosine { t_max: 4 },
+            per_step: false,
+            warmup: (0, 0.01),
+            label_smoothing: 0.0,
+            clip_norm: 0.0,
         }
     }
 
     /// As `--set` arguments.
     pub(crate) fn recipe(&self, reference: &Reference) -> Vec<String> {
-        let fixtures = reference.fixtures.display();
-        let Self { model, train, validation, batch, epochs, normalize, .. } = self;
-        let Self { trainable, frozen_batch_norm, lr, weight_decay, nesterov, .. } = self;
-        let weights = if self.has_weights { self.weights(reference) } else { "none".into() };
-        vec![
+        let weights = self.weights.map_or("none".into(), |end| self.fixture(reference, end));
+        let mut settings = vec![
             format!("seed={SEED}"),
-            format!("batch={batch}"),
+            format!("batch={}", self.batch),
             "shards=1".to_owned(),
-            format!("epochs={epochs}"),
+            format!("epochs={}", self.epochs),
             "precision=\"fp32\"".to_owned(),
             "threads=1".to_owned(),
             "data.name=\"cifar10\"".to_owned(),
-            format!("data.path=\"{fixtures}/pictures\""),
-            format!("data.train={train}"),
-            format!("data.validation={validation}"),
-            format!("data.normalize=\"{normalize}\""),
-            format!("model.name=\"{model}\""),
+            format!("data.path=\"{}\"", reference.fixtures.join("pictures").display()),
+            format!("data.train={}", self.train),
+            format!("data.validation={}", self.validation),
+            format!("data.image_size={}", self.image_size),
+            format!("data.normalize=\"{}\"", self.normalize),
+            format!("model.name=\"{}\"", self.model),
             format!("model.weights=\"{}\"", weights.display()),
-            format!("train.trainable={trainable:?}"),
-            format!("train.frozen_batch_norm=\"{frozen_batch_norm}\""),
-            format!("optimizer.lr={lr}"),
-            format!("optimizer.momentum={MOMENTUM}"),
-            format!("optimizer.weight_decay={weight_decay}"),
-            format!("optimizer.nesterov={nesterov}"),
-            format!("schedule.t_max={T_MAX}"),
+            format!("train.trainable={:?}", self.trainable),
+            format!("train.frozen_batch_norm=\"{}\"", self.frozen_batch_norm),
+            format!("train.label_smoothing={:?}", self.label_smoothing),
+            format!("train.clip_norm={:?}", self.clip_norm),
+            format!("optimizer.lr={:?}", self.lr),
+            format!("optimizer.weight_decay={:?}", self.weight_decay),
+            format!("optimizer.decay_norm_and_bias={}", self.decay_norm_and_bias),
+            format!("schedule.per=\"{}\"", if self.per_step { "step" } else { "epoch" }),
+            format!("schedule.warmup_epochs={}", self.warmup.0),
+            format!("schedule.warmup_start={:?}", self.warmup.1),
             "select.split=\"val\"".to_owned(),
-        ]
+        ];
+        if let Some((epoch, patterns)) = self.unfrozen {
+            settings.push(format!("train.unfreeze_at={{ epoch = {epoch}, patterns = {patterns:?} }}"));
+        }
+        if !self.groups.is_empty() {
+            let groups: Vec<String> = self.groups.iter().map(Group::recipe).collect();
+            settings.push(format!("train.group=[{}]", groups.join(", ")));
+        }
+        settings.extend(self.optimizer.recipe());
+        settings.extend(self.schedule.recipe());
+        settings
     }
 
-    /// As `reference.py train` takes it, with the samples of every step spelled out. The values that Lockstep came to
-    /// lie in `found`.
+    /// As `reference train` takes it, with the samples of every step spelled out. The values that Lockstep came to lie in
+    /// `found`.
     pub(crate) fn reference(&self, reference: &Reference, found: &Path) -> Value {
+        let epochs: Vec<_> = (0..self.epochs).map(|epoch| self.steps(epoch)).collect();
+        let unit = if self.per_step { epochs[0].len() } else { 1 };
+        let units = Units { per_epoch: unit, total: unit * epochs.len(), warmup: unit * self.warmup.0 as usize };
+        let (optimizer, optimizer_settings) = self.optimizer.reference();
+        let (schedule, schedule_settings) = self.schedule.reference(&units);
+        let mut phases = vec![json!([0, self.trainable])];
+        phases.extend(self.unfrozen.map(|(epoch, patterns)| json!([epoch, patterns])));
         json!({
             "pictures": reference.fixtures.join("pictures"),
-            "weights": self.weights(reference),
+            "weights": self.fixture(reference, ".safetensors"),
             "found": found,
             "model": self.model,
+            "image_size": self.image_size,
             "normalize": self.normalize,
-            "trainable": self.trainable,
+            "phases": phases,
             "frozen_batch_norm": self.frozen_batch_norm,
+            "groups": self.groups.iter().map(Group::reference).collect::<Vec<_>>(),
+            "optimizer": optimizer,
+            "optimizer_settings": optimizer_settings,
             "lr": self.lr,
-            "momentum": MOMENTUM,
             "weight_decay": self.weight_decay,
-            "nesterov": self.nesterov,
-            "t_max": T_MAX,
-            "epochs": (0..self.epochs).map(|epoch| self.steps(epoch)).collect::<Vec<_>>(),
+            "decay_norm_and_bias": self.decay_norm_and_bias,
+            "schedule": schedule,
+            "schedule_settings": schedule_settings,
+            "per_step": self.per_step,
+            "units": units.total,
+            "warmup": units.warmup,
+            "warmup_start": self.warmup.1,
+            "label_smoothing": self.label_smoothing,
+            "clip_norm": self.clip_norm,
+            "epochs": epochs,
         })
+    }
+
+    /// Steps of the whole run.
+    pub(crate) fn step_count(&self) -> usize {
+        (0..self.epochs).map(|epoch| self.steps(epoch).len()).sum()
     }
 
     /// The ids of the validation samples.
@@ -107,8 +159,8 @@ impl Job {
         order::split(SEED, self.train, self.validation).1
     }
 
-    fn weights(&self, reference: &Reference) -> PathBuf {
-        reference.fixtures.join(format!("{}.safetensors", self.model))
+    fn fixture(&self, reference: &Reference, end: &str) -> PathBuf {
+        reference.fixtures.join(format!("{}{end}", self.model))
     }
 
     /// The ids that each step of `epoch` visits.

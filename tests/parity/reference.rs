@@ -1,4 +1,4 @@
-//! PyTorch: its installation, and `reference.py` run in it.
+//! PyTorch: its installation, and the scripts in `reference/` run in it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,18 @@ use serde_json::Value;
 use crate::once::made_once;
 use crate::process;
 
-/// The libtorch that Lockstep is built against, and the torchvision that goes with it.
-const PACKAGES: [&str; 2] = ["torch==2.11.0", "torchvision==0.26.0"];
+/// The libtorch that Lockstep is built against, the torchvision that goes with it, and the summary's model.
+const PACKAGES: [&str; 3] = ["torch==2.11.0", "torchvision==0.26.0", "torchsummary==1.5.1"];
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference.py");
+/// A folder with a `__main__.py`, which Python runs as one program.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference");
+
+/// Those that the fixtures follow from.
+const MAKE_FIXTURES: [&str; 3] = [
+    include_str!("reference/files.py"),
+    include_str!("reference/fixtures.py"),
+    include_str!("reference/models.py"),
+];
 
 /// For 2.5 GB of downloads on a slow line.
 const INSTALL_LIMIT: Duration = Duration::from_secs(3600);
@@ -24,7 +32,7 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Reference {
     python: PathBuf,
-    /// What `reference.py fixtures` made.
+    /// What `reference fixtures` made.
     pub(crate) fixtures: PathBuf,
 }
 
@@ -52,23 +60,23 @@ impl Reference {
     fn new() -> Result<Self, String> {
         let version = python(Path::new("python3"), &["--version"], Duration::from_secs(60))
             .map_err(|_| "python3 is missing (apt-get install python3 python3-venv)".to_owned())?;
-        let key = [version.as_str(), PACKAGES[0], PACKAGES[1]];
+        let key = [&[version.as_str()], &PACKAGES[..]].concat();
         let venv = made_once("venv", &key, install)?;
         let python = venv.join("bin/python");
-        let key = [key.as_slice(), &[include_str!("reference.py")]].concat();
+        let key = [key.as_slice(), &MAKE_FIXTURES].concat();
         let fixtures = made_once("fixtures", &key, |folder| {
             let folder = folder.to_string_lossy();
-            self::python(&python, &[SCRIPT, "fixtures", &folder], SCRIPT_LIMIT).map(drop)
+            self::python(&python, &[SCRIPTS, "fixtures", &folder], SCRIPT_LIMIT).map(drop)
         })?;
         Ok(Self { python, fixtures })
     }
 
-    /// What `reference.py VERB` answers to `job`.
+    /// What `reference VERB` answers to `job`.
     pub(crate) fn ask(&self, verb: &str, job: &Value) -> Value {
         let mut command = Command::new(&self.python);
-        let answer = process::run(command.args([SCRIPT, verb, "-"]), &job.to_string(), SCRIPT_LIMIT);
-        let answer = answer.unwrap_or_else(|error| panic!("reference.py {verb}: {error}"));
-        serde_json::from_str(&answer).expect("reference.py prints JSON")
+        let answer = process::run(command.args([SCRIPTS, verb]), &job.to_string(), SCRIPT_LIMIT);
+        let answer = answer.unwrap_or_else(|error| panic!("reference {verb}: {error}"));
+        serde_json::from_str(&answer).expect("the reference prints JSON")
     }
 }
 

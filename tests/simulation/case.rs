@@ -37,6 +37,7 @@ impl Case {
                 restore: restore[random.below(3) as usize],
                 patience: random.between(0, 3),
             },
+            ema: random.below(2) == 1,
             keep: random.between(1, 3),
             join_timeout_ms: JOIN_TIMEOUT_MS,
         };

@@ -183,6 +183,7 @@ fn result(row: &EpochRow) -> Expected {
         learning_rate: row.learning_rate,
         train: row.train,
         eval: row.eval,
+        ema: row.ema,
         improved: row.improved,
         restored: row.restored,
         ledger: row.ledger.clone(),

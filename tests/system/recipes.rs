@@ -30,7 +30,7 @@ pub(crate) struct Finished {
 }
 
 impl Recipe {
-    const fn new(settings: &'static [&'static str]) -> Self {
+    pub(crate) const fn new(settings: &'static [&'static str]) -> Self {
         Self { settings, undisturbed: OnceLock::new() }
     }
 

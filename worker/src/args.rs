@@ -28,6 +28,12 @@ pub(crate) enum Command {
     Devices(OutputArgs),
     /// Print the versions of this worker and its libtorch
     Version(OutputArgs),
+    /// Compute a model's logits for pictures; called by lockstep
+    #[command(hide = true)]
+    Infer(JobArgs),
+    /// Augment pictures as training would; called by lockstep
+    #[command(hide = true)]
+    Augment(JobArgs),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +62,13 @@ pub(crate) struct OutputArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// What to do, a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) job: PathBuf,
 }
 
 #[cfg(test)]

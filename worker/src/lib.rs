@@ -2,7 +2,8 @@
 //!
 //! [`session`] talks with the coordinator through [`client`], the only place that knows the wire. [`trainer`] computes, on
 //! a thread of its own, with the replica of [`model`], the samples of [`data`] and the other members behind
-//! [`collective`], which know nothing of each other. [`plan`] is what they all work from.
+//! [`collective`], which know nothing of each other. [`plan`] is what they all work from. [`verbs`] use model and data
+//! without a run.
 
 mod args;
 pub mod client;
@@ -13,8 +14,10 @@ pub mod model;
 pub mod plan;
 pub mod session;
 pub mod trainer;
+mod verbs;
 
 use std::io::{self, IsTerminal};
+use std::panic::{UnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,6 +32,7 @@ use self::client::ClientError;
 use self::device::{DeviceName, LIBTORCH_VERSION};
 use self::session::{SessionError, Settings, StopSignal};
 use self::trainer::FailureKind;
+use self::verbs::VerbError;
 
 /// Threads that move bytes; the cores belong to the trainer.
 const IO_THREADS: usize = 2;
@@ -43,6 +47,8 @@ pub fn main() -> ExitCode {
         Command::Join(args) => join(args),
         Command::Devices(args) => devices(&args),
         Command::Version(args) => version(&args),
+        Command::Infer(args) => verb(|| verbs::infer(&args.job)),
+        Command::Augment(args) => verb(|| verbs::augment(&args.job)),
     }
 }
 
@@ -140,6 +146,19 @@ fn version(args: &OutputArgs) -> ExitCode {
         println!("lockstep-worker {version}, libtorch {LIBTORCH_VERSION}");
     }
     ExitCode::SUCCESS
+}
+
+/// Whatever happens is told in one line, by who runs this on the user's behalf or by the user's terminal.
+fn verb(run: impl FnOnce() -> Result<(), VerbError> + UnwindSafe) -> ExitCode {
+    // libtorch's refusals in forward are panics, told below.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (line, code) = match catch_unwind(run) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => (error.line(), error.exit_code()),
+        Err(panic) => (trainer::panic_line(&*panic), 1),
+    };
+    eprintln!("lockstep-worker: {line}");
+    ExitCode::from(code)
 }
 
 fn usage(message: &str) -> ExitCode {

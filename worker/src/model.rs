@@ -14,6 +14,7 @@ mod error;
 mod file;
 mod initial;
 mod layout;
+mod named;
 mod net;
 mod spec;
 mod state;
@@ -30,7 +31,9 @@ pub use self::error::{ModelError, Shape};
 pub use self::file::{tensors_from_safetensors, tensors_to_safetensors};
 use self::layout::{Layout, Slot, signed};
 use self::net::{Buffers, Mode, Net};
-pub use self::spec::{Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec};
+pub use self::spec::{
+    Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec, Trainable,
+};
 
 /// One replica on one device.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl ResNet {
     /// A replica with zeros for weights; see [`Self::init`], [`Self::load_state`].
     ///
     /// # Errors
-    /// A pattern that is no glob or matches nothing, fewer than one class, a device that cannot hold it.
+    /// A name that is no parameter's, fewer than one class, a device that cannot hold it.
     pub fn new(spec: ModelSpec, freezing: &Freezing, device: Device) -> Result<Self, ModelError> {
         if spec.classes < 1 {
             return Err(ModelError::Classes(spec.classes));

@@ -19,7 +19,9 @@ pub struct Plan {
     /// Steps between checkpoints within an epoch; none: at epochs' ends only.
     pub checkpoint_every_steps: Option<NonZeroU64>,
     pub data: DataPlan,
+    pub augment: AugmentPlan,
     pub model: ModelPlan,
+    pub train: TrainPlan,
     pub optimizer: OptimizerPlan,
     pub schedule: SchedulePlan,
     /// Evaluated at each epoch's end.
@@ -38,9 +40,32 @@ pub struct DataPlan {
     /// Carved from the training samples by the seed.
     pub validation_samples: u32,
     pub classes: u32,
+    /// Pixels per side that the network sees; stored pictures of another size are resized on the device.
+    pub image_size: NonZeroU32,
     /// Per channel, of pixels in 0 to 1.
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
+}
+
+/// What happens to training pictures; keyed by (seed, epoch, sample), whoever draws them. The default is nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct AugmentPlan {
+    /// Pixels of zeros added to each side before a random crop back to the picture's size; 0: none.
+    pub crop_padding: u32,
+    /// Least share of the picture's area that a random resized crop keeps, below 1; none: no such crop.
+    pub resized_crop: Option<f64>,
+    /// Probability of a horizontal flip.
+    pub flip: f64,
+    /// Torchvision's `ColorJitter`: factors from 1 - x to 1 + x; hue shifts by -x to x turns, at most 0.5.
+    pub brightness: f64,
+    pub contrast: f64,
+    pub saturation: f64,
+    pub hue: f64,
+    /// Probability of erasing a random rectangle.
+    pub erasing: f64,
+    /// Alpha of the beta distribution that a pair's share is drawn from; 0: none. With both, each step takes one of them.
+    pub mixup: f64,
+    pub cutmix: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,20 +74,80 @@ pub struct ModelPlan {
     pub name: String,
     /// sha256, hex, of a safetensors file; none: initialise from the seed.
     pub weights_digest: Option<String>,
-    /// Globs on parameter names.
-    pub trainable: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainPlan {
+    /// By first epoch, rising; the first one's is 0.
+    pub phases: Vec<PhasePlan>,
     /// Whether BatchNorm layers that are not trained normalise by the batch and move their running statistics.
     pub frozen_batch_norm_trains: bool,
+    /// Share of the target that is spread over all classes, 0 to below 1.
+    pub label_smoothing: f64,
+    /// Parts of a shard's slice that are computed one after another.
+    pub accumulate: NonZeroU32,
+    /// Largest global norm of a step's gradient.
+    pub clip_norm: Option<f64>,
+    /// Of the running average of the weights.
+    pub ema_decay: Option<f64>,
+}
+
+/// What is trained from an epoch on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhasePlan {
+    pub epoch: u32,
+    /// Every trained parameter is in one of them; all others are frozen.
+    pub groups: Vec<GroupPlan>,
+}
+
+/// Parameters with settings in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupPlan {
+    /// Exact names.
+    pub parameters: Vec<String>,
+    /// Before the schedule's factor.
+    pub lr: f64,
+    pub weight_decay: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum OptimizerPlan {
-    Sgd { lr: f64, momentum: f64, weight_decay: f64, nesterov: bool },
+pub struct OptimizerPlan {
+    /// The recipe's learning rate, which reports tell after the schedule's factor. Groups have their own.
+    pub lr: f64,
+    pub kind: OptimizerKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchedulePlan {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OptimizerKind {
+    Sgd { momentum: f64, nesterov: bool },
+    /// PyTorch's, with decoupled weight decay.
+    AdamW { beta1: f64, beta2: f64, eps: f64 },
+}
+
+/// A factor on every learning rate, a function of the position alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SchedulePlan {
+    pub curve: Curve,
+    /// Moves with every step instead of every epoch; lengths count epochs either way.
+    pub per_step: bool,
+    /// Epochs in which the factor rises linearly to where the curve starts (1; a cycle's 1 / `div_factor`), before it begins.
+    pub warmup_epochs: u32,
+    /// The factor at the start of the warm-up.
+    pub warmup_start: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Curve {
+    Constant,
+    /// PyTorch's `CosineAnnealingLR(T_max)`, `eta_min` 0, in epochs after the warm-up.
     Cosine { t_max: NonZeroU32 },
+    /// Half a cosine from 1 to 0 over what the run has left after the warm-up.
+    CosineToZero,
+    /// PyTorch's `StepLR`.
+    Step { size: NonZeroU32, gamma: f64 },
+    /// PyTorch's `OneCycleLR` with cosine annealing, over what the run has left after the warm-up; the group's rate is its
+    /// `max_lr`.
+    OneCycle { pct_start: f64, div_factor: f64, final_div_factor: f64 },
 }
 
 /// Part of a data set.
@@ -107,6 +192,8 @@ impl Plan {
 #[cfg(test)]
 pub(crate) fn sample() -> Plan {
     let positive = |value| NonZeroU32::new(value).unwrap();
+    let names = crate::model::ModelSpec { name: crate::model::ModelName::Resnet18, classes: 3 };
+    let group = GroupPlan { parameters: names.parameter_names(), lr: 0.05, weight_decay: 0.0 };
     Plan {
         run: "run".to_owned(),
         seed: 7,
@@ -122,17 +209,27 @@ pub(crate) fn sample() -> Plan {
             test_samples: 6,
             validation_samples: 0,
             classes: 3,
+            image_size: positive(8),
             mean: vec![0.5; 3],
             std: vec![0.5; 3],
         },
-        model: ModelPlan {
-            name: "resnet18".to_owned(),
-            weights_digest: None,
-            trainable: vec!["*".to_owned()],
+        augment: AugmentPlan::default(),
+        model: ModelPlan { name: "resnet18".to_owned(), weights_digest: None },
+        train: TrainPlan {
+            phases: vec![PhasePlan { epoch: 0, groups: vec![group] }],
             frozen_batch_norm_trains: false,
+            label_smoothing: 0.0,
+            accumulate: positive(1),
+            clip_norm: None,
+            ema_decay: None,
         },
-        optimizer: OptimizerPlan::Sgd { lr: 0.05, momentum: 0.9, weight_decay: 0.0, nesterov: false },
-        schedule: SchedulePlan::Cosine { t_max: positive(4) },
+        optimizer: OptimizerPlan { lr: 0.05, kind: OptimizerKind::Sgd { momentum: 0.9, nesterov: false } },
+        schedule: SchedulePlan {
+            curve: Curve::Cosine { t_max: positive(4) },
+            per_step: false,
+            warmup_epochs: 0,
+            warmup_start: 0.01,
+        },
         eval_split: Split::Test,
         eval_block: positive(4),
     }

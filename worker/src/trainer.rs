@@ -5,16 +5,21 @@
 //! the wire, so that tests can drive it with plain channels.
 
 mod checkpoint;
+mod clip;
+mod ema;
 mod epoch;
 mod error;
 mod evaluate;
 mod exchange;
 mod generation;
 mod host_view;
+mod loss;
 mod memory;
 mod message;
 mod metrics;
 pub mod optimizer;
+mod parts;
+mod phase;
 mod progress;
 mod replica;
 mod samples;
@@ -110,7 +115,7 @@ fn form<'a>(
     outside: Outside<'a>,
     begin: Begin,
 ) -> Result<Generation<'a>, TrainerError> {
-    let mut replica = Replica::new(&setup.plan, device)?;
+    let mut replica = Replica::new(&setup.plan, begin.position.epoch, device)?;
     let epoch = match &begin.checkpoint {
         Some(files) => checkpoint::load(&mut replica, begin.position, files)?,
         None => {

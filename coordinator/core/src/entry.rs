@@ -63,6 +63,8 @@ pub struct Origin {
     pub test_samples: u32,
     /// sha256, hex, of the initial weights' file; none when they come from the seed.
     pub weights_digest: Option<String>,
+    /// Class names by label.
+    pub classes: Vec<String>,
 }
 
 /// A member of a generation; its rank is its place in the list.
@@ -86,6 +88,9 @@ pub struct EpochRow {
     pub train: Metrics,
     pub split: Split,
     pub eval: Metrics,
+    /// The same split with the weights' running average, where one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Metrics>,
     /// Better than every epoch before.
     pub improved: bool,
     /// The checkpoint whose weights were loaded back afterwards.

@@ -97,6 +97,8 @@ pub struct EpochReport {
     pub split: Split,
     /// This member's blocks of `split`.
     pub blocks: Vec<BlockMetrics>,
+    /// The same blocks with the weights' running average; empty where none is kept.
+    pub ema_blocks: Vec<BlockMetrics>,
     /// sha256, hex, of the replica.
     pub weights_digest: String,
     pub train_ms: u64,

@@ -60,6 +60,9 @@ pub struct RunSpec {
     /// Samples of one evaluation block.
     pub eval_block: u32,
     pub select: SelectSpec,
+    /// Whether a running average of the weights is kept, and evaluated beside them.
+    #[serde(default)]
+    pub ema: bool,
     /// Newest checkpoints kept besides the best one as of each, at least 1.
     pub keep: u32,
     /// How long the workers may take to join and to get ready.

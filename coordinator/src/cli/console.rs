@@ -9,7 +9,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lockstep_core::{Entry, EpochRow, Outcome, Position, WorkerName};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::data::DownloadProgress;
+use crate::data::DataProgress;
+use crate::download::DownloadProgress;
 use crate::driver::Notice;
 use crate::launch::Launch;
 use crate::recipe::Recipe;
@@ -166,6 +167,16 @@ impl Console {
             row.eval.count,
             if row.improved { "  ★ best" } else { "" },
         ));
+        if let Some(ema) = row.ema {
+            self.say(&format!(
+                "epoch {epoch}  {:<5}  loss {:.4}  acc {:6.2} % ({}/{})  with the weights' running average",
+                row.split.as_str(),
+                ema.loss(),
+                100.0 * ema.accuracy(),
+                ema.correct,
+                ema.count,
+            ));
+        }
         if row.ledger.dropped > 0 && row.epoch.0 == 0 {
             self.note(&format!(
                 "{} samples of each epoch are left over: too few for a step",
@@ -244,5 +255,28 @@ impl DownloadProgress for DownloadBar {
         {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl DataProgress for DownloadBar {
+    fn begin_pictures(&self, work: &str, pictures_total: u64) {
+        let bar = ProgressBar::with_draw_target(Some(pictures_total), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} {eta}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(work.to_owned());
+        if bar.is_hidden() {
+            eprintln!("{work}: {pictures_total}");
+        }
+        if let Ok(mut held) = self.bar.lock() {
+            *held = Some(bar);
+        }
+    }
+
+    fn advance_pictures(&self, pictures_done: u64) {
+        self.advance(pictures_done);
+    }
+
+    fn end_pictures(&self) {
+        self.end();
     }
 }

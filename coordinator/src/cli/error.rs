@@ -67,3 +67,15 @@ impl From<crate::data::DataError> for CliError {
         Self { message: error.to_string(), hint: error.hint(), code: code::DATA }
     }
 }
+
+impl From<crate::weights::WeightsError> for CliError {
+    fn from(error: crate::weights::WeightsError) -> Self {
+        Self { message: error.to_string(), hint: error.hint(), code: code::DATA }
+    }
+}
+
+impl From<crate::trained::TrainedError> for CliError {
+    fn from(error: crate::trained::TrainedError) -> Self {
+        Self { message: error.to_string(), hint: error.hint(), code: code::DATA }
+    }
+}

@@ -5,7 +5,8 @@ use super::home::Home;
 use super::{CliError, code};
 use crate::convert::{self, SampleCounts};
 use crate::data::{self, DataRequest, ResolvedData};
-use crate::recipe::{ModelName, Recipe, parameter_names};
+use crate::recipe::Recipe;
+use crate::weights;
 
 pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData, CliError> {
     let request = DataRequest {
@@ -13,43 +14,26 @@ pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData,
         path: recipe.data.path.clone(),
         train: recipe.data.train.map(|count| count as usize),
         test: recipe.data.test.map(|count| count as usize),
+        image_size: recipe.data.image_size,
+        test_fraction: recipe.data.test_fraction,
+        skip_broken: recipe.data.skip_broken,
         seed: recipe.seed,
     };
-    Ok(data::resolve(&request, &home.blobs, &DownloadBar::default())?)
+    let data = data::resolve(&request, &home.blobs, &DownloadBar::default())?;
+    for note in &data.notes {
+        eprintln!("data: {note}");
+    }
+    Ok(data)
 }
 
-/// Takes the initial weights into the cache.
-pub(super) fn resolve_weights(recipe: &Recipe, home: &Home) -> Result<Option<String>, CliError> {
-    let Some(path) = recipe.model.weights.file() else { return Ok(None) };
-    let cannot = |reason: String| {
-        CliError::new(code::DATA, format!("the weights {} cannot be used: {reason}", path.display()))
-            .hint("model.weights is \"none\" or a torchvision state dict as a .safetensors file")
-    };
-    let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|error| cannot(error.to_string()))?;
-    fits(&file, recipe.model.name).map_err(cannot)?;
-    home.blobs.insert_bytes(&bytes).map(Some).map_err(|error| cannot(error.to_string()))
-}
-
-/// Whether a state dict has the names of `model`'s. Shapes are the workers' to check.
-fn fits(file: &safetensors::SafeTensors<'_>, model: ModelName) -> Result<(), String> {
-    let parameters = parameter_names(model);
-    if let Some(missing) = parameters.iter().find(|name| file.tensor(name).is_err()) {
-        return Err(format!("{model} has a tensor {missing}, and the file has none of that name"));
-    }
-    let buffer = |name: &str| {
-        let kinds = ["running_mean", "running_var", "num_batches_tracked"];
-        let layer = name.rsplit_once('.').filter(|(_, kind)| kinds.contains(kind)).map(|(layer, _)| layer);
-        layer.is_some_and(|layer| parameters.contains(&format!("{layer}.weight")))
-    };
-    let names = file.names();
-    match names
-        .into_iter()
-        .find(|name| !buffer(name) && !parameters.iter().any(|parameter| parameter == name))
-    {
-        Some(stranger) => Err(format!("the file has a tensor {stranger}, and {model} has none of that name")),
-        None => Ok(()),
-    }
+/// Takes the initial weights into the cache and tells what there is to know about them.
+pub(super) fn resolve_weights(recipe: &Recipe, classes: usize, home: &Home) -> Result<Option<String>, CliError> {
+    let (model, bar) = (&recipe.model, DownloadBar::default());
+    let resolved = weights::resolve(&model.weights, model.name, classes as u32, &home.blobs, &bar)?;
+    Ok(resolved.map(|resolved| {
+        resolved.notes.iter().for_each(|note| eprintln!("weights: {note}"));
+        resolved.digest
+    }))
 }
 
 pub(super) fn sample_counts(recipe: &Recipe, data: &ResolvedData) -> Result<SampleCounts, CliError> {

@@ -157,7 +157,7 @@ fn warn(warnings: &[String]) {
 }
 
 /// To stdout; a reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> Result<(), CliError> {
+pub(super) fn print(text: &str) -> Result<(), CliError> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError {
             message: format!("cannot write to standard output: {error}"),
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn the_template_names_every_key() {
         let everything =
-            loaded("data.name = \"cifar10\"").recipe.to_toml() + "path = \nshards = \ntrain = \ntest = \n";
+            loaded("data.name = \"cifar10\"").recipe.to_toml() + "path = \nshards = \ntrain = \ntest = \nfrozen = \ngroup = \nunfreeze_at = \n";
         for key in everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
             assert!(
                 TEMPLATE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),

@@ -56,12 +56,13 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         Err(error) => return Err(inputs::plan_error(&error)),
     };
     let (position, damaged) = start_point(&history, &folder)?;
-    let recipe = Recipe { epochs, ..recipe };
+    let recipe = with_epochs(recipe, epochs);
     folder.write_recipe(&recipe.to_toml()).map_err(anyhow::Error::from)?;
     let facts = train::facts(&binary, &recipe, &history.origin, workers);
     let origin = history.origin.clone();
     let (run, effects) = Run::resume(now(), history, position, damaged, workers, epochs);
     let plan = convert::plan(&name, &recipe, samples, &run.history().spec, &origin);
+    train::show_what_trains(&recipe, origin.classes.len());
     eprintln!("run {name} goes on from epoch {}, step {}", position.epoch.0 + 1, position.step);
     let launch = Launch {
         run,
@@ -80,7 +81,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
     train::start(launch, &recipe)
 }
 
-fn newest(journal: &Journal, home: &Home) -> Result<String, CliError> {
+pub(super) fn newest(journal: &Journal, home: &Home) -> Result<String, CliError> {
     let runs = journal.runs().map_err(anyhow::Error::from)?;
     runs.into_iter().next().ok_or_else(|| {
         CliError::new(code::USAGE, format!("there is no run in {}", home.path.display()))
@@ -88,7 +89,7 @@ fn newest(journal: &Journal, home: &Home) -> Result<String, CliError> {
     })
 }
 
-fn history(journal: &Journal, name: &str) -> Result<History, CliError> {
+pub(super) fn history(journal: &Journal, name: &str) -> Result<History, CliError> {
     let entries = journal.entries(name).map_err(|error| CliError::new(code::DATA, error.to_string()))?;
     History::from_entries(entries).ok_or_else(|| {
         CliError::new(code::DATA, format!("the journal knows nothing of run {name}"))
@@ -112,6 +113,18 @@ fn epochs(history: &History, asked: Option<u32>, name: &str) -> Result<u32, CliE
     }
 }
 
+/// The recipe for another number of epochs. A schedule that spans the run takes another course from here on.
+fn with_epochs(recipe: Recipe, epochs: u32) -> Recipe {
+    if epochs != recipe.epochs && recipe.schedule.spans_the_run() {
+        eprintln!(
+            "warning: schedule.name = \"{}\" follows the run's length: from here on the learning rate is that of {epochs} \
+             epochs, so the weights differ from those of a run that was meant to have so many from the start",
+            recipe.schedule.name
+        );
+    }
+    Recipe { epochs, ..recipe }
+}
+
 /// The data set and weights that the run began with must lie whole in the cache, or be made again with the same digest.
 fn find_data(history: &History, recipe: &Recipe, home: &Home) -> Result<(), CliError> {
     let changed = |what: &str| {
@@ -127,7 +140,7 @@ fn find_data(history: &History, recipe: &Recipe, home: &Home) -> Result<(), CliE
     }
     if let Some(digest) = &origin.weights_digest
         && !is_whole(digest)?
-        && inputs::resolve_weights(recipe, home)?.as_ref() != Some(digest)
+        && inputs::resolve_weights(recipe, origin.classes.len(), home)?.as_ref() != Some(digest)
     {
         return Err(changed("the weights file"));
     }

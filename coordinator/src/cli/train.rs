@@ -12,6 +12,7 @@ use super::{CliError, code, inputs};
 use crate::convert;
 use crate::data::ResolvedData;
 use crate::driver::now;
+use crate::freezing;
 use crate::launch::{Aborted, Ended, Launch, StopSignal, launch};
 use crate::local::{BinaryError, WorkerBinary};
 use crate::recipe::{Loaded, Recipe, Sources};
@@ -91,7 +92,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     refuse_existing(&home, &name)?;
 
     let data = inputs::resolve_data(&recipe, &home)?;
-    let weights_digest = inputs::resolve_weights(&recipe, &home)?;
+    let weights_digest = inputs::resolve_weights(&recipe, data.classes.len(), &home)?;
     let samples = inputs::sample_counts(&recipe, &data)?;
     let spec = convert::run_spec(&recipe, samples, workers).map_err(|error| inputs::plan_error(&error))?;
     let origin = Origin {
@@ -100,8 +101,10 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
         train_samples: samples.train,
         test_samples: samples.test,
         weights_digest,
+        classes: data.classes.clone(),
     };
     let plan = convert::plan(&name, &recipe, samples, &spec, &origin);
+    show_what_trains(&recipe, data.classes.len());
 
     let folder = RunFolder::create(&home.path, &name)?;
     let cannot = |error: std::io::Error| {
@@ -214,10 +217,16 @@ pub(super) fn facts(binary: &WorkerBinary, recipe: &Recipe, origin: &Origin, wor
         data: recipe.data.name.to_string(),
         data_digest: origin.data_digest.clone(),
         weights_digest: origin.weights_digest.clone(),
+        classes: origin.classes.clone(),
         shards: recipe.shards,
         workers,
         command: std::env::args().collect(),
     }
+}
+
+/// The table of stages, for the person who is about to wait.
+pub(super) fn show_what_trains(recipe: &Recipe, classes: usize) {
+    eprint!("{}", freezing::table(&recipe.into(), classes as u32, &recipe.phases()));
 }
 
 /// A look at the data; a run does not fail for want of a picture.

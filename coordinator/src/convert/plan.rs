@@ -4,11 +4,12 @@ use lockstep_core::{Restore, RunSpec, SelectSpec, Split};
 use lockstep_proto::v1 as pb;
 use thiserror::Error;
 
-use crate::recipe::{self, FrozenBatchNorm, OptimizerName, Recipe, ScheduleName, SelectSplit};
+use super::settings;
+use crate::recipe::{self, Recipe, SelectSplit};
 
 /// Samples of one evaluation block. Part of a run's arithmetic (losses are summed block by block), so it is in the
 /// plan and never changes under a run; small enough that a few hundred samples still spread over workers.
-const EVAL_BLOCK: u32 = 250;
+pub(crate) const EVAL_BLOCK: u32 = 250;
 
 /// Workers load libtorch and may first fetch the data set; a crowded machine takes its time.
 const JOIN_TIMEOUT_MS: u64 = 120_000;
@@ -79,6 +80,7 @@ pub fn run_spec(recipe: &Recipe, samples: SampleCounts, workers: u32) -> Result<
             },
             patience: recipe.select.patience,
         },
+        ema: recipe.train.ema_decay > 0.0,
         keep: recipe.checkpoint.keep,
         join_timeout_ms: JOIN_TIMEOUT_MS,
     })
@@ -107,52 +109,27 @@ pub(crate) fn plan(
             train_samples: samples.train,
             test_samples: samples.test,
             validation_samples: samples.validation,
-            classes: CLASSES,
+            classes: origin.classes.len() as u32,
+            image_size: recipe.data.image_size,
             mean: mean.to_vec(),
             std: std.to_vec(),
         }),
+        augment: Some(settings::augment(&recipe.augment)),
         model: Some(pb::ModelPlan {
             name: recipe.model.name.to_string(),
             weights_digest: origin.weights_digest.clone().unwrap_or_default(),
         }),
-        train: Some(pb::TrainPlan {
-            trainable: recipe.train.trainable.clone(),
-            frozen_batch_norm: match recipe.train.frozen_batch_norm {
-                FrozenBatchNorm::Eval => pb::FrozenBatchNorm::Eval,
-                FrozenBatchNorm::Train => pb::FrozenBatchNorm::Train,
-            }
-            .into(),
-        }),
-        optimizer: Some(pb::OptimizerPlan { kind: Some(optimizer(&recipe.optimizer)) }),
-        schedule: Some(pb::SchedulePlan {
-            kind: Some(match recipe.schedule.name {
-                ScheduleName::Cosine => {
-                    pb::schedule_plan::Kind::Cosine(pb::Cosine { t_max: recipe.schedule.t_max })
-                }
-            }),
-        }),
+        train: Some(settings::train(recipe)),
+        optimizer: Some(settings::optimizer(&recipe.optimizer)),
+        schedule: Some(settings::schedule(&recipe.schedule)),
         eval_split: super::split_pb(spec.select.split).into(),
         eval_block: spec.eval_block,
     }
 }
 
-/// Both data sets so far have ten.
-const CLASSES: u32 = 10;
-
 fn split(recipe: &Recipe) -> Split {
     match recipe.select.split {
         SelectSplit::Val => Split::Val,
         SelectSplit::Test => Split::Test,
-    }
-}
-
-fn optimizer(optimizer: &recipe::Optimizer) -> pb::optimizer_plan::Kind {
-    match optimizer.name {
-        OptimizerName::Sgd => pb::optimizer_plan::Kind::Sgd(pb::Sgd {
-            lr: optimizer.lr,
-            momentum: optimizer.momentum,
-            weight_decay: optimizer.weight_decay,
-            nesterov: optimizer.nesterov,
-        }),
     }
 }

@@ -4,12 +4,13 @@
 //! planes R, G, B, so records of both end up as the same bytes, and with them the same digest.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::canonical::{Records, Split};
-use super::{CLASSES, DataError, IMAGE_BYTES, archive, pickle};
+use super::cifar::{self, IMAGE_BYTES};
+use super::{DataError, DataName, archive, pickle};
+
+const CLASSES: usize = 10;
 
 const CLASS_NAMES: [&str; CLASSES] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -62,8 +63,7 @@ fn batch_named(name: &str) -> Option<(Edition, usize)> {
 pub(super) fn load(path: &Path) -> Result<Records, DataError> {
     let mut found = Found::default();
     if path.is_dir() {
-        let (edition, folder) =
-            find_folder(path).ok_or_else(|| DataError::NotFound { path: path.to_owned() })?;
+        let (edition, folder) = find_folder(path).ok_or_else(|| not_found(path))?;
         load_folder(edition, &folder, &mut found)?;
         found.finish(&folder)
     } else if path.is_file() {
@@ -73,7 +73,7 @@ pub(super) fn load(path: &Path) -> Result<Records, DataError> {
         })?;
         found.finish(path)
     } else {
-        Err(DataError::NotFound { path: path.to_owned() })
+        Err(not_found(path))
     }
 }
 
@@ -94,23 +94,10 @@ fn load_folder(edition: Edition, folder: &Path, found: &mut Found) -> Result<(),
     for name in batches.chain([CLASS_NAMES_FILE.to_owned()]) {
         let path = folder.join(&name);
         if path.is_file() {
-            found.add(&name, path.display().to_string(), &read_bounded(&path)?)?;
+            found.add(&name, path.display().to_string(), &cifar::read_bounded(&path)?)?;
         }
     }
     Ok(())
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>, DataError> {
-    let size_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
-    let limit_bytes = archive::FILE_BYTES_MAX;
-    if size_bytes > limit_bytes {
-        return Err(DataError::TooLarge { file: path.display().to_string(), limit_bytes });
-    }
-    let mut bytes = Vec::with_capacity(size_bytes as usize);
-    File::open(path)
-        .and_then(|file| file.take(limit_bytes).read_to_end(&mut bytes))
-        .map_err(DataError::io("read", path))?;
-    Ok(bytes)
 }
 
 /// Batches as they turn up; an archive has them in any order.
@@ -124,10 +111,10 @@ impl Found {
     /// `label` says in messages which file this is.
     fn add(&mut self, name: &str, label: String, bytes: &[u8]) -> Result<(), DataError> {
         if name == CLASS_NAMES_FILE {
-            self.classes = Some(class_names(label, bytes)?);
+            self.classes = Some(cifar::class_names(label, bytes, CLASSES)?);
         } else if let Some((edition, batch)) = batch_named(name) {
             let split = match edition {
-                Edition::Binary => binary_batch(label, bytes)?,
+                Edition::Binary => cifar::binary_records(&label, bytes, 1, CLASSES)?,
                 Edition::Python => python_batch(label, bytes)?,
             };
             self.batches.insert((edition, batch), split);
@@ -137,12 +124,11 @@ impl Found {
 
     fn finish(mut self, place: &Path) -> Result<Records, DataError> {
         let has = |edition| self.batches.keys().any(|&(e, _)| e == edition);
-        let edition = Edition::ALL
-            .into_iter()
-            .find(|&edition| has(edition))
-            .ok_or_else(|| DataError::NotFound { path: place.to_owned() })?;
+        let edition =
+            Edition::ALL.into_iter().find(|&edition| has(edition)).ok_or_else(|| not_found(place))?;
         let mut take = |batch| {
             self.batches.remove(&(edition, batch)).ok_or_else(|| DataError::MissingBatch {
+                name: DataName::Cifar10,
                 place: place.display().to_string(),
                 file: edition.file_name(batch),
             })
@@ -153,30 +139,8 @@ impl Found {
         }
         let test = take(TEST_BATCH)?;
         let classes = self.classes.unwrap_or_else(|| CLASS_NAMES.map(str::to_owned).to_vec());
-        Ok(Records { classes, train, test })
+        Ok(Records { classes, image_size: cifar::SIDE, train, test })
     }
-}
-
-fn class_names(file: String, bytes: &[u8]) -> Result<Vec<String>, DataError> {
-    let text = String::from_utf8_lossy(bytes);
-    let names: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    if names.len() == CLASSES { Ok(names) } else { Err(DataError::ClassNames { file, found: names.len() }) }
-}
-
-/// Records of one label byte and the picture's bytes. Subset editions hold fewer than 10,000, so the length
-/// need only be a multiple of a record's.
-fn binary_batch(file: String, bytes: &[u8]) -> Result<Split, DataError> {
-    let record_bytes = 1 + IMAGE_BYTES;
-    if bytes.is_empty() || !bytes.len().is_multiple_of(record_bytes) {
-        return Err(DataError::BatchLength { file, length_bytes: bytes.len() });
-    }
-    let mut split = Split::with_capacity(bytes.len() / record_bytes);
-    for (record, bytes) in bytes.chunks_exact(record_bytes).enumerate() {
-        split.labels.push(checked_label(&file, record, i64::from(bytes[0]))?);
-        split.images.extend_from_slice(&bytes[1..]);
-    }
-    Ok(split)
 }
 
 fn python_batch(file: String, bytes: &[u8]) -> Result<Split, DataError> {
@@ -195,20 +159,19 @@ fn python_batch(file: String, bytes: &[u8]) -> Result<Split, DataError> {
         .labels
         .iter()
         .enumerate()
-        .map(|(record, &label)| checked_label(&file, record, label))
+        .map(|(record, &label)| cifar::checked_label(&file, record, label, CLASSES))
         .collect::<Result<_, _>>()?;
     Ok(Split { images: batch.data.into_owned(), labels })
 }
 
-fn checked_label(file: &str, record: usize, label: i64) -> Result<u8, DataError> {
-    match u8::try_from(label) {
-        Ok(small) if usize::from(small) < CLASSES => Ok(small),
-        _ => Err(DataError::Label { file: file.to_owned(), record, label }),
-    }
+fn not_found(path: &Path) -> DataError {
+    DataError::NotFound { name: DataName::Cifar10, path: path.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::data::fixtures::{self, binary_edition, python_edition, write_folder, write_tar_gz};
 

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::canonical::{Records, Split};
-use super::{CLASSES, DataError, IMAGE_SIZE, SplitName};
+use super::{DataError, SplitName};
 
 const TRAIN_DEFAULT: usize = 8_000;
 const TEST_DEFAULT: usize = 2_000;
@@ -43,7 +43,12 @@ mod difficulty {
     pub(super) const DISTRACTOR_RADIUS: std::ops::Range<f32> = 1.0..2.5;
 }
 
-const SIDE: usize = IMAGE_SIZE as usize;
+/// Pixels of a picture's side.
+const SIDE: usize = 32;
+
+const IMAGE_BYTES: usize = 3 * SIDE * SIDE;
+
+const CLASSES: usize = 10;
 
 /// Samples a side within a pixel: enough to smooth edges.
 const SUBPIXELS: usize = 2;
@@ -126,17 +131,17 @@ pub(super) fn generate(seed: u64, train: Option<usize>, test: Option<usize>) -> 
         if count > SAMPLES_MAX {
             return Err(DataError::Limit { split: name, asked: count, available: SAMPLES_MAX });
         }
-        let mut split = Split::with_capacity(count);
+        let mut split = Split::with_capacity(count, IMAGE_BYTES);
         for index in 0..count {
             let label = index % CLASSES;
             draw(Shape::ALL[label].0, keyed(seed, name, index), &mut split.images);
-            split.labels.push(label as u8);
+            split.labels.push(label as u16);
         }
         Ok(split)
     };
     let train = split(SplitName::Train, train, TRAIN_DEFAULT)?;
     let test = split(SplitName::Test, test, TEST_DEFAULT)?;
-    Ok(Records { classes, train, test })
+    Ok(Records { classes, image_size: SIDE as u32, train, test })
 }
 
 /// The sample's own randomness.
@@ -271,14 +276,15 @@ fn contrasting_colors(random: &mut Random) -> ([f32; 3], [f32; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{DataName, IMAGE_BYTES, canonical, fixtures};
+    use crate::data::canonical::Contents;
+    use crate::data::{DataName, fixtures};
 
     #[test]
     fn a_seed_draws_the_same_bytes_on_every_machine() {
         let (_dir, cache) = fixtures::cache();
         let digest = |seed| {
             let records = generate(seed, Some(40), Some(20)).unwrap();
-            canonical::store(DataName::Shapes, &records, &cache).unwrap()
+            Contents::of(DataName::Shapes, &records).store(&cache).unwrap()
         };
         assert_eq!(digest(7), "993904c28fa9b948bfdec263fec8368d592a2a97c165f5c4816a9c0ed1a1f5a0");
         assert_ne!(digest(7), digest(8));
@@ -333,7 +339,7 @@ mod tests {
                 (0..CLASSES).max_by(|&a, &b| scores[a].total_cmp(&scores[b])) == Some(*label)
             })
             .count();
-        let accuracy = correct as f32 / records.test.len() as f32;
+        let accuracy = correct as f32 / records.test.labels.len() as f32;
         assert!((0.1..0.5).contains(&accuracy), "accuracy {accuracy}");
     }
 

@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::parameters::Blocks;
 pub use crate::data::DataName;
 
 /// A setting with a closed set of words.
@@ -89,19 +88,6 @@ choice! {
     }
 }
 
-impl ModelName {
-    /// Blocks per stage, as in "Deep Residual Learning for Image Recognition", table 1.
-    pub(crate) const fn blocks(self) -> Blocks {
-        match self {
-            Self::Resnet18 => Blocks { per_stage: [2, 2, 2, 2], bottleneck: false },
-            Self::Resnet34 => Blocks { per_stage: [3, 4, 6, 3], bottleneck: false },
-            Self::Resnet50 => Blocks { per_stage: [3, 4, 6, 3], bottleneck: true },
-            Self::Resnet101 => Blocks { per_stage: [3, 4, 23, 3], bottleneck: true },
-            Self::Resnet152 => Blocks { per_stage: [3, 8, 36, 3], bottleneck: true },
-        }
-    }
-}
-
 choice! {
     /// What BatchNorm layers with frozen parameters normalise with.
     FrozenBatchNorm {
@@ -115,13 +101,30 @@ choice! {
 choice! {
     OptimizerName {
         Sgd = "sgd",
+        /// With decoupled weight decay.
+        AdamW = "adamw",
     }
 }
 
 choice! {
     ScheduleName {
-        /// PyTorch's `CosineAnnealingLR`, stepped per epoch, down to 0.
+        /// PyTorch's `CosineAnnealingLR`, down to 0 and up again.
         Cosine = "cosine",
+        /// Half a cosine from the full rate to 0 over the run.
+        CosineToZero = "cosine-to-zero",
+        /// PyTorch's `StepLR`.
+        Step = "step",
+        /// PyTorch's `OneCycleLR` over the run.
+        OneCycle = "one-cycle",
+        Constant = "constant",
+    }
+}
+
+choice! {
+    /// How often the learning rate moves.
+    SchedulePer {
+        Epoch = "epoch",
+        Step = "step",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::layer::Origin;
+use crate::freezing::PatternError;
 
 /// A recipe that cannot be used. Its text says what and where, [`RecipeError::hint`] what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +33,8 @@ pub enum RecipeError {
     #[error("`{key}` must be {expected}, but is {found} {}", origin.place())]
     Invalid { key: String, expected: String, found: String, origin: Box<Origin>, hint: Option<String> },
 
-    #[error("`{pattern}` of `train.trainable` is not a glob {}: {message}", origin.place())]
-    Glob { pattern: String, message: String, origin: Origin },
-
-    #[error("`{pattern}` of `train.trainable` matches no parameter of {model} {}", origin.place())]
-    UnmatchedGlob { pattern: String, model: &'static str, origin: Origin, hint: String },
+    #[error("{error} {}", origin.place())]
+    Pattern { error: PatternError, origin: Origin },
 }
 
 impl RecipeError {
@@ -52,9 +50,10 @@ impl RecipeError {
                 Some("quote it for the shell, for example --set 'train.trainable=[\"fc.*\"]'".to_owned())
             }
             Self::Missing { hint, .. } => Some((*hint).to_owned()),
-            Self::UnknownKey { hint, .. } | Self::UnmatchedGlob { hint, .. } => Some(hint.clone()),
+            Self::UnknownKey { hint, .. } => Some(hint.clone()),
+            Self::Pattern { error, .. } => error.hint(),
             Self::Invalid { hint, .. } => hint.clone(),
-            Self::Read { .. } | Self::Syntax { .. } | Self::Glob { .. } => None,
+            Self::Read { .. } | Self::Syntax { .. } => None,
         }
     }
 }

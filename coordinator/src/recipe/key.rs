@@ -2,7 +2,7 @@
 //! when somebody writes another.
 
 /// Every key, dotted; sections are kept together.
-pub(crate) const KEYS: [&str; 32] = [
+pub(crate) const KEYS: [&str; 63] = [
     "seed",
     "batch",
     "shards",
@@ -16,19 +16,50 @@ pub(crate) const KEYS: [&str; 32] = [
     "data.image_size",
     "data.train",
     "data.test",
+    "data.test_fraction",
     "data.validation",
     "data.normalize",
+    "data.skip_broken",
+    "augment.crop_padding",
+    "augment.resized_crop",
+    "augment.flip",
+    "augment.brightness",
+    "augment.contrast",
+    "augment.saturation",
+    "augment.hue",
+    "augment.erasing",
+    "augment.mixup",
+    "augment.cutmix",
     "model.name",
     "model.weights",
     "train.trainable",
+    "train.frozen",
     "train.frozen_batch_norm",
+    "train.group",
+    "train.unfreeze_at",
+    "train.label_smoothing",
+    "train.accumulate",
+    "train.clip_norm",
+    "train.ema_decay",
     "optimizer.name",
     "optimizer.lr",
     "optimizer.momentum",
     "optimizer.weight_decay",
     "optimizer.nesterov",
+    "optimizer.beta1",
+    "optimizer.beta2",
+    "optimizer.eps",
+    "optimizer.decay_norm_and_bias",
     "schedule.name",
+    "schedule.per",
     "schedule.t_max",
+    "schedule.step_size",
+    "schedule.gamma",
+    "schedule.warmup_epochs",
+    "schedule.warmup_start",
+    "schedule.pct_start",
+    "schedule.div_factor",
+    "schedule.final_div_factor",
     "select.split",
     "select.metric",
     "select.restore",
@@ -38,7 +69,7 @@ pub(crate) const KEYS: [&str; 32] = [
 ];
 
 /// What other tools call our keys.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("batch_size", "batch"),
     ("learning_rate", "optimizer.lr"),
     ("num_epochs", "epochs"),
@@ -46,6 +77,10 @@ const ELSEWHERE: [(&str, &str); 7] = [
     ("freeze", "train.trainable"),
     ("pretrained", "model.weights"),
     ("dataset", "data.name"),
+    ("grad_clip", "train.clip_norm"),
+    ("gradient_accumulation_steps", "train.accumulate"),
+    ("random_erase", "augment.erasing"),
+    ("max_lr", "optimizer.lr"),
 ];
 
 pub(crate) fn is_key(key: &str) -> bool {
@@ -139,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_key_far_from_all_is_answered_with_the_list_of_its_section() {
-        assert_eq!(hint("schedule.gamma_of_the_step"), "the keys of [schedule] are name, t_max");
+        assert_eq!(hint("select.gamma_of_the_step"), "the keys of [select] are split, metric, restore, patience");
         assert!(hint("whatever_this_is").starts_with("the keys and sections of a recipe are seed, batch,"));
     }
 }

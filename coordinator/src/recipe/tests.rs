@@ -50,8 +50,22 @@ max_restarts = 3
 [data]
 name = \"cifar10\"
 image_size = 32
+test_fraction = 0.2
 validation = 0.1
 normalize = \"half\"
+skip_broken = false
+
+[augment]
+crop_padding = 0
+resized_crop = 1.0
+flip = 0.0
+brightness = 0.0
+contrast = 0.0
+saturation = 0.0
+hue = 0.0
+erasing = 0.0
+mixup = 0.0
+cutmix = 0.0
 
 [model]
 name = \"resnet50\"
@@ -60,6 +74,10 @@ weights = \"none\"
 [train]
 trainable = [\"*\"]
 frozen_batch_norm = \"eval\"
+label_smoothing = 0.0
+accumulate = 1
+clip_norm = 0.0
+ema_decay = 0.0
 
 [optimizer]
 name = \"sgd\"
@@ -67,10 +85,22 @@ lr = 0.001
 momentum = 0.9
 weight_decay = 0.0
 nesterov = false
+beta1 = 0.9
+beta2 = 0.999
+eps = 0.00000001
+decay_norm_and_bias = true
 
 [schedule]
 name = \"cosine\"
+per = \"epoch\"
 t_max = 200
+step_size = 30
+gamma = 0.1
+warmup_epochs = 0
+warmup_start = 0.01
+pct_start = 0.3
+div_factor = 25.0
+final_div_factor = 10000.0
 
 [select]
 split = \"val\"
@@ -147,7 +177,7 @@ fn flags_and_variables_take_toml_values_or_bare_text() {
     ];
     let recipe = loaded(SHORT, &sets, &[("LOCKSTEP_SELECT__RESTORE", "end")]).unwrap().recipe;
     assert_eq!(recipe.data.path.as_deref(), Some(Path::new("/x")));
-    assert_eq!(recipe.train.trainable, ["fc.*", "layer4.*"]);
+    assert_eq!(recipe.train.trainable.unwrap(), ["fc.*", "layer4.*"]);
     assert_eq!(recipe.model.weights, Weights::File("/w.safetensors".into()));
     assert_eq!((recipe.optimizer.lr, recipe.seed), (1.0, 16));
     assert_eq!(recipe.data.validation, Validation::Count(500));
@@ -155,7 +185,7 @@ fn flags_and_variables_take_toml_values_or_bare_text() {
 
     let recipe = loaded(SHORT, &["data.path=2024", "train.trainable=fc.*"], &[]).unwrap().recipe;
     assert!(recipe.data.path.unwrap().ends_with("2024"));
-    assert_eq!(recipe.train.trainable, ["fc.*"]);
+    assert_eq!(recipe.train.trainable.unwrap(), ["fc.*"]);
 }
 
 #[test]
@@ -207,15 +237,13 @@ fn an_unknown_key_is_told_with_its_line_and_the_nearest_right_one() {
 #[test]
 fn errors_come_with_a_hint_where_one_is_known() {
     for (set, hint) in [
-        (
-            "model.weights=imagenet1k-v1",
-            "convert or download torchvision's weights to .safetensors and give the path",
-        ),
-        ("model.weights=w.pth", "to .safetensors"),
+        ("model.weights=imagenet1k-v3", "did you mean \"imagenet1k-v"),
+        ("model.weights=w.zip", "its ending tells how to read it"),
         ("model.name=resnet5O", "did you mean \"resnet50\"?"),
         ("data.name=Shape", "did you mean \"shapes\"?"),
         ("train.trainable=layr4.*", "did you mean `layer4.*`?"),
-        ("train.trainable=fc", "did you mean `fc.*`?"),
+        ("train.trainable=fc1", "did you mean `fc`?"),
+        ("train.frozen=[\"full\"]", "train at least the head"),
         ("train.trainable=layer4.*,fc.*", "several patterns are a list"),
         ("batch=3", "fewer shards or a larger batch"),
         ("train.trainable=[\"fc.*", "quote it for the shell"),
@@ -338,7 +366,19 @@ prop_compose! {
         if let Some(path) = path {
             recipe.model.weights = Weights::File(format!("{path}.safetensors").into());
         }
-        recipe.train.trainable = ["fc.*", "*.bias", "layer?.0.*"][..1 + pick % 3].iter().map(|it| (*it).to_owned()).collect();
+        let patterns: Vec<String> =
+            ["fc", "*.bias", "layer?.0.*"][..1 + pick % 3].iter().map(|it| (*it).to_owned()).collect();
+        if pick == 4 {
+            (recipe.train.trainable, recipe.train.frozen) = (None, Some(patterns));
+        } else {
+            recipe.train.trainable = Some(patterns);
+        }
+        if pick > 2 {
+            recipe.train.unfreeze_at = Some(Unfreeze { epoch: 3, patterns: vec!["from:layer3".to_owned()] });
+            let weight_decay = (pick == 3).then_some(decay);
+            recipe.train.group =
+                vec![Group { pattern: "layer4.*".to_owned(), lr, weight_decay }, Group { pattern: "head".to_owned(), lr: 1.0, weight_decay: None }];
+        }
         recipe.optimizer.lr = lr;
         recipe.optimizer.momentum = momentum.min(0.999);
         recipe.optimizer.weight_decay = decay;

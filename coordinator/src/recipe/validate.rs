@@ -1,11 +1,10 @@
 //! What must hold between several keys of a recipe. Bounds of a single key are beside it in `read`.
 
-use globset::Glob;
-
-use super::choice::{DataName, SelectSplit};
+use super::choice::{DataName, ModelName, SelectSplit};
 use super::error::RecipeError;
 use super::layer::{Layers, Origin};
-use super::{Recipe, Validation, parameters};
+use super::{Recipe, Validation, Weights};
+use crate::freezing;
 
 /// BatchNorm has no variance over one sample.
 const SHARD_SAMPLES_MIN: u32 = 2;
@@ -19,8 +18,16 @@ pub(crate) fn across_keys(recipe: &Recipe, layers: &Layers) -> Result<(), Recipe
     check.batch(recipe)?;
     check.nesterov(recipe)?;
     check.data(recipe)?;
+    check.augment(recipe)?;
+    check.weights(recipe)?;
     check.validation(recipe)?;
-    check.trainable(recipe)
+    check.warmup(recipe)?;
+    check.freezing(recipe)
+}
+
+/// CIFAR-100 has as many samples as CIFAR-10.
+fn is_cifar(name: DataName) -> bool {
+    matches!(name, DataName::Cifar10 | DataName::Cifar100)
 }
 
 struct Check<'a> {
@@ -45,13 +52,23 @@ impl Check<'_> {
     }
 
     fn batch(&self, recipe: &Recipe) -> Result<(), RecipeError> {
-        let least = SHARD_SAMPLES_MIN * recipe.shards;
-        if recipe.batch >= least {
+        let parts = u64::from(recipe.shards) * u64::from(recipe.train.accumulate);
+        let least = u64::from(SHARD_SAMPLES_MIN) * parts;
+        if u64::from(recipe.batch) >= least {
             return Ok(());
         }
-        let expected = format!("at least 2 times shards, {least}");
-        let hint = "each shard needs two samples of every step for BatchNorm: fewer shards or a larger batch";
-        Err(self.fail(&["batch", "shards"], expected, recipe.batch, Some(hint)))
+        let (times, hint) = match recipe.train.accumulate {
+            1 => (
+                "shards",
+                "each shard needs two samples of every step for BatchNorm: fewer shards or a larger batch",
+            ),
+            _ => (
+                "shards times train.accumulate",
+                "each part of a shard needs two samples for BatchNorm: fewer parts or a larger batch",
+            ),
+        };
+        let expected = format!("at least 2 times {times}, {least}");
+        Err(self.fail(&["batch", "train.accumulate", "shards"], expected, recipe.batch, Some(hint)))
     }
 
     fn nesterov(&self, recipe: &Recipe) -> Result<(), RecipeError> {
@@ -65,7 +82,12 @@ impl Check<'_> {
 
     fn data(&self, recipe: &Recipe) -> Result<(), RecipeError> {
         let data = &recipe.data;
-        if data.name == DataName::Cifar10 {
+        if data.name == DataName::Folder && data.path.is_none() {
+            let expected = "the folder of pictures with data.name = \"folder\"".to_owned();
+            let hint = "for example data.path = \"pictures\", with pictures/train/CLASS/*.jpg in it";
+            return Err(self.fail(&["data.path", "data.name"], expected, "absent", Some(hint)));
+        }
+        if is_cifar(data.name) {
             for (key, asked, most) in
                 [("data.train", data.train, CIFAR_TRAIN), ("data.test", data.test, CIFAR_TEST)]
             {
@@ -78,6 +100,36 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn augment(&self, recipe: &Recipe) -> Result<(), RecipeError> {
+        let augment = &recipe.augment;
+        if augment.crop_padding == 0 || augment.resized_crop >= 1.0 {
+            return Ok(());
+        }
+        let expected = "1 (off) with augment.crop_padding".to_owned();
+        let hint = "both crop at random: use one of them";
+        let keys = ["augment.resized_crop", "augment.crop_padding"];
+        Err(self.fail(&keys, expected, augment.resized_crop, Some(hint)))
+    }
+
+    fn weights(&self, recipe: &Recipe) -> Result<(), RecipeError> {
+        let small = matches!(recipe.model.name, ModelName::Resnet18 | ModelName::Resnet34);
+        if recipe.model.weights != Weights::Imagenet1kV2 || !small {
+            return Ok(());
+        }
+        let expected = format!("\"imagenet1k-v1\" with {}", recipe.model.name);
+        let hint = "torchvision has V2 weights of resnet50, resnet101 and resnet152 only";
+        Err(self.fail(&["model.weights", "model.name"], expected, "\"imagenet1k-v2\"", Some(hint)))
+    }
+
+    fn warmup(&self, recipe: &Recipe) -> Result<(), RecipeError> {
+        let warmup = recipe.schedule.warmup_epochs;
+        if warmup < recipe.epochs {
+            return Ok(());
+        }
+        let expected = format!("below epochs, {}", recipe.epochs);
+        Err(self.fail(&["schedule.warmup_epochs", "epochs"], expected, warmup, None))
+    }
+
     fn validation(&self, recipe: &Recipe) -> Result<(), RecipeError> {
         let keys = ["data.validation", "select.split"];
         if recipe.select.split == SelectSplit::Val && recipe.data.validation == Validation::Count(0) {
@@ -85,7 +137,7 @@ impl Check<'_> {
             let expected = "above 0 with select.split = \"val\"".to_owned();
             return Err(self.fail(&keys, expected, 0, Some(hint)));
         }
-        let cifar = recipe.data.name == DataName::Cifar10;
+        let cifar = is_cifar(recipe.data.name);
         let Some(train) = recipe.data.train.or_else(|| cifar.then_some(CIFAR_TRAIN)) else { return Ok(()) };
         let held_back = recipe.data.validation.samples(train);
         let least = SHARD_SAMPLES_MIN * recipe.shards;
@@ -96,27 +148,8 @@ impl Check<'_> {
         Err(self.fail(&["data.train", "data.validation", "shards"], expected, train, None))
     }
 
-    fn trainable(&self, recipe: &Recipe) -> Result<(), RecipeError> {
-        let origin = || self.layers.origin("train.trainable");
-        for pattern in &recipe.train.trainable {
-            if let Err(error) = Glob::new(pattern) {
-                let message = error.kind().to_string();
-                return Err(RecipeError::Glob { pattern: pattern.clone(), message, origin: origin() });
-            }
-            let model = recipe.model.name;
-            if !parameters::matching(model, std::slice::from_ref(pattern)).is_empty() {
-                continue;
-            }
-            let hint = if pattern.contains(',') && !pattern.contains('{') {
-                "several patterns are a list: [\"layer4.*\", \"fc.*\"]".to_owned()
-            } else {
-                let near = parameters::nearest_glob(model, pattern);
-                // Every model has parameters, so there is always a nearest one.
-                format!("did you mean `{}`?", near.unwrap_or_else(|| "*".to_owned()))
-            };
-            let (pattern, model) = (pattern.clone(), model.as_str());
-            return Err(RecipeError::UnmatchedGlob { pattern, model, origin: origin(), hint });
-        }
-        Ok(())
+    fn freezing(&self, recipe: &Recipe) -> Result<(), RecipeError> {
+        let Err(error) = freezing::resolve(&recipe.into()) else { return Ok(()) };
+        Err(RecipeError::Pattern { origin: self.layers.origin(error.key()), error })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::f64::consts::PI;
 
-use super::choice::{Normalize, SelectSplit};
+use super::choice::{Normalize, ScheduleName, SelectSplit};
 use super::{Recipe, Weights, parameter_names};
 
 impl Recipe {
@@ -19,7 +19,15 @@ impl Recipe {
         }
         warnings.extend(self.schedule_warning());
         warnings.extend(self.frozen_warning());
-        if matches!(self.model.weights, Weights::File(_)) && self.data.normalize != Normalize::Imagenet {
+        if let Some(unfreeze) = &self.train.unfreeze_at
+            && unfreeze.epoch >= self.epochs
+        {
+            warnings.push(format!(
+                "train.unfreeze_at.epoch = {} but epochs = {}: nothing is ever unfrozen",
+                unfreeze.epoch, self.epochs
+            ));
+        }
+        if self.model.weights != Weights::None && self.data.normalize != Normalize::Imagenet {
             warnings.push(format!(
                 "data.normalize = \"{}\" with model.weights: torchvision's weights were trained with \"imagenet\"",
                 self.data.normalize
@@ -36,12 +44,13 @@ impl Recipe {
 
     /// The share of its start that the learning rate has after the last epoch, in 0..=1.
     fn final_lr_share(&self) -> f64 {
-        (1.0 + (PI * f64::from(self.epochs) / f64::from(self.schedule.t_max)).cos()) / 2.0
+        let epochs = self.epochs - self.schedule.warmup_epochs;
+        (1.0 + (PI * f64::from(epochs) / f64::from(self.schedule.t_max)).cos()) / 2.0
     }
 
     fn schedule_warning(&self) -> Option<String> {
-        let (t_max, epochs) = (self.schedule.t_max, self.epochs);
-        if t_max == epochs {
+        let (t_max, epochs) = (self.schedule.t_max, self.epochs - self.schedule.warmup_epochs);
+        if self.schedule.name != ScheduleName::Cosine || t_max == epochs {
             return None;
         }
         let per_cent = 100.0 * self.final_lr_share();
@@ -52,7 +61,11 @@ impl Recipe {
                 "the learning rate reaches 0 after {t_max} epochs, rises again and ends at {per_cent:.0} % of its start"
             )
         };
-        Some(format!("schedule.t_max = {t_max} but epochs = {epochs}: {course}"))
+        let left = match self.schedule.warmup_epochs {
+            0 => format!("epochs = {epochs}"),
+            _ => format!("{epochs} epochs follow the warm-up"),
+        };
+        Some(format!("schedule.t_max = {t_max} but {left}: {course}"))
     }
 
     fn frozen_warning(&self) -> Option<String> {

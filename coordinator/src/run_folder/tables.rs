@@ -7,17 +7,22 @@ use std::fmt::Write;
 
 use lockstep_core::{EpochRow, History, LedgerRow};
 
-/// A row per epoch: learning rate, losses, accuracies (0 to 1), counts, and whether it was the best so far.
+/// A row per epoch: learning rate, losses, accuracies (0 to 1), counts, and whether it was the best so far. Where a
+/// running average of the weights is kept, its columns come last.
 ///
 /// Floats are written in the shortest form that reads back to the same bits.
 pub(super) fn results(history: &History) -> String {
     let eval = history.spec.select.split.as_str();
     let mut table = format!(
         "epoch,step,lr,train/loss,train/acc_top1,train/correct,train/count,\
-         {eval}/loss,{eval}/acc_top1,{eval}/correct,{eval}/count,best\n"
+         {eval}/loss,{eval}/acc_top1,{eval}/correct,{eval}/count,best"
     );
-    for EpochRow { epoch, step, learning_rate, train, eval, improved, .. } in &history.rows {
-        let cells = [
+    if history.spec.ema {
+        let _ = write!(table, ",ema_{eval}/loss,ema_{eval}/acc_top1,ema_{eval}/correct");
+    }
+    table.push('\n');
+    for EpochRow { epoch, step, learning_rate, train, eval, ema, improved, .. } in &history.rows {
+        let mut cells = vec![
             epoch.to_string(),
             step.to_string(),
             learning_rate.to_string(),
@@ -31,6 +36,9 @@ pub(super) fn results(history: &History) -> String {
             eval.count.to_string(),
             u8::from(*improved).to_string(),
         ];
+        if let Some(ema) = ema {
+            cells.extend([ema.loss().to_string(), ema.accuracy().to_string(), ema.correct.to_string()]);
+        }
         table.push_str(&cells.join(","));
         table.push('\n');
     }

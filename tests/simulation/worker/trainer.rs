@@ -219,6 +219,7 @@ impl Worker {
             ledger: done.ledger(),
             split,
             blocks: self.blocks(split, &replica),
+            ema_blocks: if self.case.spec.ema { self.blocks(split, &replica) } else { Vec::new() },
             weights_digest: replica.digest(),
             train_ms: self.random.below(100),
             eval_ms: self.random.below(100),

@@ -5,7 +5,10 @@ use std::num::{NonZeroU32, NonZeroU64};
 use lockstep_proto::v1;
 
 use super::order::{BeginOrder, Order, Welcome};
-use crate::plan::{DataPlan, ModelPlan, OptimizerPlan, Plan, Position, SchedulePlan, Split};
+use crate::plan::{
+    AugmentPlan, Curve, DataPlan, GroupPlan, ModelPlan, OptimizerKind, OptimizerPlan, PhasePlan, Plan, Position,
+    SchedulePlan, Split, TrainPlan,
+};
 use crate::trainer::{BlockMetrics, EpochReport, EvalReport, FailureKind, Ledger, Metrics, Peer, Progress};
 
 /// A message that says too little or the impossible.
@@ -81,7 +84,6 @@ pub(super) fn welcome(welcome: v1::Welcome) -> Result<Welcome, Malformed> {
 
 fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
     let eval_split = split(plan.eval_split())?;
-    let train = need(plan.train, "a plan without training settings")?;
     if plan.steps_per_epoch == 0 {
         return Err(Malformed("an epoch without steps"));
     }
@@ -95,7 +97,9 @@ fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
         threads: positive(plan.threads, "no threads")?,
         checkpoint_every_steps: NonZeroU64::new(plan.checkpoint_every_steps),
         data: data(need(plan.data, "a plan without data")?)?,
-        model: model(need(plan.model, "a plan without a model")?, train)?,
+        augment: plan.augment.map_or_else(AugmentPlan::default, augment),
+        model: model(need(plan.model, "a plan without a model")?)?,
+        train: train(need(plan.train, "a plan without training settings")?)?,
         optimizer: optimizer(need(plan.optimizer, "a plan without an optimizer")?)?,
         schedule: schedule(need(plan.schedule, "a plan without a schedule")?)?,
         eval_split,
@@ -110,12 +114,36 @@ fn data(data: v1::DataPlan) -> Result<DataPlan, Malformed> {
         test_samples: data.test_samples,
         validation_samples: data.validation_samples,
         classes: data.classes,
+        image_size: positive(data.image_size, "pictures of no pixels")?,
         mean: data.mean,
         std: data.std,
     })
 }
 
-fn model(model: v1::ModelPlan, train: v1::TrainPlan) -> Result<ModelPlan, Malformed> {
+fn augment(augment: v1::AugmentPlan) -> AugmentPlan {
+    AugmentPlan {
+        crop_padding: augment.crop_padding,
+        resized_crop: (augment.resized_crop > 0.0).then_some(augment.resized_crop),
+        flip: augment.flip,
+        brightness: augment.brightness,
+        contrast: augment.contrast,
+        saturation: augment.saturation,
+        hue: augment.hue,
+        erasing: augment.erasing,
+        mixup: augment.mixup,
+        cutmix: augment.cutmix,
+    }
+}
+
+fn model(model: v1::ModelPlan) -> Result<ModelPlan, Malformed> {
+    let weights_digest = match model.weights_digest {
+        empty if empty.is_empty() => None,
+        weights => Some(digest(weights)?),
+    };
+    Ok(ModelPlan { name: model.name, weights_digest })
+}
+
+fn train(train: v1::TrainPlan) -> Result<TrainPlan, Malformed> {
     let frozen_batch_norm_trains = match train.frozen_batch_norm() {
         v1::FrozenBatchNorm::Train => true,
         v1::FrozenBatchNorm::Eval => false,
@@ -123,11 +151,23 @@ fn model(model: v1::ModelPlan, train: v1::TrainPlan) -> Result<ModelPlan, Malfor
             return Err(Malformed("an unknown treatment of frozen BatchNorm"));
         }
     };
-    let weights_digest = match model.weights_digest {
-        empty if empty.is_empty() => None,
-        weights => Some(digest(weights)?),
-    };
-    Ok(ModelPlan { name: model.name, weights_digest, trainable: train.trainable, frozen_batch_norm_trains })
+    let phases: Vec<PhasePlan> = train.phases.into_iter().map(phase).collect();
+    if phases.first().is_none_or(|first| first.epoch != 0) || !phases.is_sorted_by(|a, b| a.epoch < b.epoch) {
+        return Err(Malformed("phases of training that do not rise from epoch 0"));
+    }
+    Ok(TrainPlan {
+        phases,
+        frozen_batch_norm_trains,
+        label_smoothing: train.label_smoothing,
+        accumulate: positive(train.accumulate, "shards in no parts")?,
+        clip_norm: (train.clip_norm > 0.0).then_some(train.clip_norm),
+        ema_decay: (train.ema_decay > 0.0).then_some(train.ema_decay),
+    })
+}
+
+fn phase(phase: v1::Phase) -> PhasePlan {
+    let group = |v1::ParameterGroup { parameters, lr, weight_decay }| GroupPlan { parameters, lr, weight_decay };
+    PhasePlan { epoch: phase.epoch, groups: phase.groups.into_iter().map(group).collect() }
 }
 
 /// Digests become file names, so anything else must not pass.
@@ -137,19 +177,31 @@ fn digest(digest: String) -> Result<String, Malformed> {
 }
 
 fn optimizer(optimizer: v1::OptimizerPlan) -> Result<OptimizerPlan, Malformed> {
-    match need(optimizer.kind, "an unknown optimizer")? {
-        v1::optimizer_plan::Kind::Sgd(v1::Sgd { lr, momentum, weight_decay, nesterov }) => {
-            Ok(OptimizerPlan::Sgd { lr, momentum, weight_decay, nesterov })
-        }
-    }
+    use v1::optimizer_plan::Kind;
+    let kind = match need(optimizer.kind, "an unknown optimizer")? {
+        Kind::Sgd(v1::Sgd { momentum, nesterov }) => OptimizerKind::Sgd { momentum, nesterov },
+        Kind::Adamw(v1::AdamW { beta1, beta2, eps }) => OptimizerKind::AdamW { beta1, beta2, eps },
+    };
+    Ok(OptimizerPlan { lr: optimizer.lr, kind })
 }
 
 fn schedule(schedule: v1::SchedulePlan) -> Result<SchedulePlan, Malformed> {
-    match need(schedule.kind, "an unknown schedule")? {
-        v1::schedule_plan::Kind::Cosine(v1::Cosine { t_max }) => {
-            Ok(SchedulePlan::Cosine { t_max: positive(t_max, "a schedule with a period of 0")? })
+    use v1::schedule_plan::Curve as Wire;
+    let curve = match need(schedule.curve, "an unknown schedule")? {
+        Wire::Constant(v1::Constant {}) => Curve::Constant,
+        Wire::Cosine(v1::Cosine { t_max }) => {
+            Curve::Cosine { t_max: positive(t_max, "a schedule with a period of 0")? }
         }
-    }
+        Wire::CosineToZero(v1::CosineToZero {}) => Curve::CosineToZero,
+        Wire::Step(v1::StepDecay { size, gamma }) => {
+            Curve::Step { size: positive(size, "a schedule with steps of 0 epochs")?, gamma }
+        }
+        Wire::OneCycle(v1::OneCycle { pct_start, div_factor, final_div_factor }) => {
+            Curve::OneCycle { pct_start, div_factor, final_div_factor }
+        }
+    };
+    let v1::SchedulePlan { per_step, warmup_epochs, warmup_start, .. } = schedule;
+    Ok(SchedulePlan { curve, per_step, warmup_epochs, warmup_start })
 }
 
 pub(super) fn wire_position(position: Position) -> v1::Position {
@@ -204,6 +256,7 @@ pub(super) fn epoch_report(report: EpochReport) -> v1::EpochReport {
         ledger: Some(wire_ledger(report.ledger)),
         split: wire_split(report.split).into(),
         blocks: wire_blocks(report.blocks),
+        ema_blocks: wire_blocks(report.ema_blocks),
         weights_digest: report.weights_digest.to_vec(),
         train_ms: report.train_ms,
         eval_ms: report.eval_ms,

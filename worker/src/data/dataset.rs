@@ -1,14 +1,13 @@
-//! The data set on the device: bytes until they are needed, so that 50,000 small images take 150 MB, not 600.
-//!
-//! Images lie as `[N, H, W, 3]`. A batch is then selected, turned into floats and handed out under the shape
-//! `[N, 3, H, W]` with channels-last strides, which is what the convolutions want, without a copy for the sake of
-//! layout. The arithmetic is that of torchvision's `ToTensor` and `Normalize`: `(x / 255 - mean) / std`, in f32.
+//! The data set on the device, and the batches that training and evaluation take from it.
 
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+use super::augment::{self, Augmenter};
 use super::file::{CanonicalFile, DataError, Needs, Part};
+use super::pictures::Pictures;
+use super::transform::{Transform, channels_last};
 use crate::plan::Split;
 
 /// A run's samples, ready on its device.
@@ -17,20 +16,34 @@ pub struct Dataset {
     name: String,
     train: Samples,
     test: Samples,
-    /// 255 as a tensor on the device: by a number, CUDA multiplies with the reciprocal, which rounds otherwise.
-    full: Tensor,
-    /// `[3]` each.
-    mean: Tensor,
-    std: Tensor,
+    transform: Transform,
 }
 
 #[derive(Debug)]
 struct Samples {
-    part: &'static str,
-    /// u8 `[N, H, W, 3]`.
-    images: Tensor,
+    pictures: Pictures,
     /// i64 `[N]`.
     labels: Tensor,
+}
+
+/// Samples to train on.
+#[derive(Debug)]
+pub struct Batch {
+    /// Augmented and normalised, f32 `[N, 3, S, S]` with channels-last strides.
+    pub images: Tensor,
+    /// i64 `[N]`.
+    pub labels: Tensor,
+    /// Where each picture is partly its neighbour's.
+    pub mixed: Option<Mixed>,
+}
+
+/// The other half of mixed pictures. The loss is `share * loss(labels) + (1 - share) * loss(mixed.labels)`.
+#[derive(Debug)]
+pub struct Mixed {
+    /// The neighbours', i64 `[N]`.
+    pub labels: Tensor,
+    /// The samples' own share, f32 `[N]`.
+    pub share: Tensor,
 }
 
 impl Dataset {
@@ -44,20 +57,14 @@ impl Dataset {
         needs: &Needs,
         device: Device,
     ) -> Result<Self, DataError> {
-        let valid = |values: &[f32]| values.len() == 3 && values.iter().all(|value| value.is_finite());
-        if !valid(&needs.mean) || !valid(&needs.std) || needs.std.iter().any(|std| *std <= 0.0) {
-            return Err(DataError::Normalisation);
-        }
+        let transform = Transform::new(&needs.look, device)?;
         let file = CanonicalFile::read(path, expected_digest)?;
         let contents = file.contents(needs)?;
-        let channels = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
         Ok(Self {
             train: Samples::new("train", &contents.train, device)?,
             test: Samples::new("test", &contents.test, device)?,
             name: contents.name,
-            full: channels(&[255.0])?,
-            mean: channels(&needs.mean)?,
-            std: channels(&needs.std)?,
+            transform,
         })
     }
 
@@ -67,14 +74,13 @@ impl Dataset {
         &self.name
     }
 
-    /// (height, width) of the images.
+    /// (height, width) of the stored images.
     #[must_use]
     pub fn image_size(&self) -> (i64, i64) {
-        let size = self.train.images.size();
-        (size[1], size[2])
+        self.train.pictures.size()
     }
 
-    /// The samples `ids` of a split, in that order: normalised images, f32 `[N, 3, H, W]` with channels-last
+    /// The samples `ids` of a split, in that order: normalised images, f32 `[N, 3, S, S]` with channels-last
     /// strides, and labels, i64 `[N]`. Ids are rows of the file's part; train and validation share one.
     ///
     /// # Errors
@@ -84,16 +90,25 @@ impl Dataset {
             Split::Train | Split::Validation => &self.train,
             Split::Test => &self.test,
         };
-        let rows = samples.labels.size()[0];
-        // Checked here, because on CUDA a bad index takes the whole context down.
-        if let Some(&id) = ids.iter().find(|id| i64::from(**id) >= rows) {
-            return Err(DataError::Sample { part: samples.part, id, samples: rows });
-        }
-        let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
-        let ids = Tensor::f_from_slice(&ids)?.f_to_device(samples.labels.device())?;
-        let mut images = samples.images.f_index_select(0, &ids)?.f_to_kind(Kind::Float)?;
-        let _ = images.f_div_(&self.full)?.f_sub_(&self.mean)?.f_div_(&self.std)?;
-        Ok((images.f_permute([0, 3, 1, 2])?, samples.labels.f_index_select(0, &ids)?))
+        let (bytes, labels) = samples.select(ids)?;
+        let mut images = self.transform.fit(bytes)?;
+        self.transform.normalise(&mut images)?;
+        Ok((channels_last(&images)?, labels))
+    }
+
+    /// The training samples `ids`, a slice of a step of `epoch`, augmented. With everything off, [`Self::batch`] to the
+    /// bit.
+    ///
+    /// # Errors
+    /// As [`Self::batch`].
+    pub fn train_batch(&self, augmenter: &Augmenter, epoch: u32, ids: &[u32]) -> Result<Batch, DataError> {
+        let (bytes, labels) = self.train.select(ids)?;
+        let augmented = augmenter.apply(epoch, ids, bytes, &self.transform)?;
+        let mixed = match augmented.share {
+            None => None,
+            Some(share) => Some(Mixed { labels: augment::neighbours(&labels)?, share }),
+        };
+        Ok(Batch { images: channels_last(&augmented.pictures)?, labels, mixed })
     }
 }
 
@@ -104,14 +119,17 @@ impl From<tch::TchError> for DataError {
 }
 
 impl Samples {
-    fn new(part: &'static str, samples: &Part<'_>, device: Device) -> Result<Self, DataError> {
-        let shape = samples.shape.map(|length| i64::try_from(length).unwrap_or(i64::MAX));
-        let images = Tensor::f_from_data_size(samples.images, &shape, Kind::Uint8)?;
+    fn new(part: &str, samples: &Part<'_>, device: Device) -> Result<Self, DataError> {
         Ok(Self {
-            part,
-            images: images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(device)?,
+            pictures: Pictures::new(part, &samples.pictures, device)?,
             labels: Tensor::f_from_slice(&samples.labels)?.f_to_device(device)?,
         })
+    }
+
+    /// Bytes `[N, H, W, 3]` and labels `[N]`.
+    fn select(&self, ids: &[u32]) -> Result<(Tensor, Tensor), DataError> {
+        let rows = self.pictures.rows(ids)?;
+        Ok((self.pictures.select(&rows)?, self.labels.f_index_select(0, &rows)?))
     }
 }
 
@@ -123,12 +141,13 @@ mod tests {
     use safetensors::Dtype;
     use safetensors::tensor::{TensorView, serialize};
     use sha2::{Digest, Sha256};
+    use tch::Kind;
 
     use super::*;
+    use crate::data::{Augment, Look};
 
-    const HEIGHT: usize = 2;
-    const WIDTH: usize = 3;
-    const IMAGE: usize = 3 * HEIGHT * WIDTH;
+    const SIDE: usize = 3;
+    const IMAGE: usize = 3 * SIDE * SIDE;
 
     struct Content {
         description: Option<&'static str>,
@@ -154,7 +173,7 @@ mod tests {
         let pixels: Vec<u8> = (0..content.images * IMAGE).map(pixel).collect();
         let labels = |labels: &[i64]| labels.iter().flat_map(|label| label.to_le_bytes()).collect::<Vec<_>>();
         let (train_labels, test_labels) = (labels(&content.train_labels), labels(&[2, 0]));
-        let shape = |samples| vec![samples, 3, HEIGHT, WIDTH];
+        let shape = |samples| vec![samples, 3, SIDE, SIDE];
         let view = |dtype, shape, data| TensorView::new(dtype, shape, data).unwrap();
         let tensors = [
             ("train.images", view(content.dtype, shape(content.images), &pixels)),
@@ -171,8 +190,7 @@ mod tests {
             train_samples: 3,
             test_samples: 2,
             classes: 3,
-            mean: vec![0.4914, 0.4822, 0.4465],
-            std: vec![0.247, 0.2435, 0.2616],
+            look: Look { size: 3, mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.247, 0.2435, 0.2616] },
         }
     }
 
@@ -186,23 +204,73 @@ mod tests {
     #[test]
     fn batches_are_what_torchvision_makes_of_the_bytes() {
         let dataset = open(&file(&content()), None, &needs()).unwrap();
-        assert_eq!((dataset.name(), dataset.image_size()), ("tiny", (2, 3)));
+        assert_eq!((dataset.name(), dataset.image_size()), ("tiny", (3, 3)));
         let (images, labels) = dataset.batch(Split::Train, &[2, 0]).unwrap();
         assert_eq!(Vec::<i64>::try_from(&labels).unwrap(), [2, 0]);
-        assert_eq!(images.size(), [2, 3, 2, 3]);
-        assert_eq!(images.stride(), [18, 1, 9, 3], "channels last");
+        assert_eq!(images.size(), [2, 3, 3, 3]);
+        assert_eq!(images.stride(), [27, 1, 9, 3], "channels last");
         let values = Vec::<f32>::try_from(images.contiguous().view(-1)).unwrap();
-        let needs = needs();
+        let look = needs().look;
         for (at, value) in values.iter().enumerate() {
-            let channel = at % IMAGE / (HEIGHT * WIDTH);
+            let channel = at % IMAGE / (SIDE * SIDE);
             let row = if at < IMAGE { 2 } else { 0 };
             let x = f32::from(pixel(row * IMAGE + at % IMAGE)) / 255.0;
-            let expected = (x - needs.mean[channel]) / needs.std[channel];
+            let expected = (x - look.mean[channel]) / look.std[channel];
             assert_eq!(value.to_bits(), expected.to_bits(), "element {at}");
         }
         let (images, labels) = dataset.batch(Split::Test, &[1]).unwrap();
         assert_eq!((images.size()[0], labels.int64_value(&[0])), (1, 0));
-        assert_eq!(dataset.batch(Split::Validation, &[]).unwrap().0.size(), [0, 3, 2, 3]);
+        assert_eq!(dataset.batch(Split::Validation, &[]).unwrap().0.size(), [0, 3, 3, 3]);
+    }
+
+    #[test]
+    fn pictures_of_another_size_are_fitted_and_keep_their_layout() {
+        let mut resized = needs();
+        resized.look.size = 8;
+        let (images, _) =
+            open(&file(&content()), None, &resized).unwrap().batch(Split::Train, &[2, 0]).unwrap();
+        assert_eq!((images.size(), images.stride()), (vec![2, 3, 8, 8], vec![192, 1, 24, 3]));
+        // Mean and std are those of the fitted picture: its values lie between the stored ones.
+        let (stored, _) =
+            open(&file(&content()), None, &needs()).unwrap().batch(Split::Train, &[2, 0]).unwrap();
+        let range = |images: &Tensor| (images.min().double_value(&[]), images.max().double_value(&[]));
+        let ((low, high), (least, most)) = (range(&images), range(&stored));
+        assert!(low >= least && high <= most && high - low > 0.5 * (most - least));
+    }
+
+    #[test]
+    fn a_training_batch_without_augmentation_is_the_plain_one() {
+        for size in [SIDE as u32, 8] {
+            let mut needs = needs();
+            needs.look.size = size;
+            let dataset = open(&file(&content()), None, &needs).unwrap();
+            let augmenter = Augmenter::new(Augment::default(), 7, size).unwrap();
+            let batch = dataset.train_batch(&augmenter, 5, &[2, 0, 1]).unwrap();
+            let (images, labels) = dataset.batch(Split::Train, &[2, 0, 1]).unwrap();
+            assert_eq!((&batch.images, &batch.labels), (&images, &labels));
+            assert_eq!(batch.images.stride(), images.stride());
+            assert!(batch.mixed.is_none());
+        }
+    }
+
+    #[test]
+    fn a_mixed_batch_names_its_neighbours_labels() {
+        let dataset = open(&file(&content()), None, &needs()).unwrap();
+        for settings in [Augment { mixup: 1.0, ..off() }, Augment { cutmix: 1.0, ..off() }] {
+            let augmenter = Augmenter::new(settings, 7, 3).unwrap();
+            let batch = dataset.train_batch(&augmenter, 0, &[2, 0, 1]).unwrap();
+            let mixed = batch.mixed.unwrap();
+            assert_eq!(Vec::<i64>::try_from(&batch.labels).unwrap(), [2, 0, 1]);
+            assert_eq!(Vec::<i64>::try_from(&mixed.labels).unwrap(), [1, 2, 0]);
+            assert_eq!((mixed.share.size(), mixed.share.kind()), (vec![3], Kind::Float));
+            assert_eq!((batch.images.size(), batch.images.stride()), (vec![3, 3, 3, 3], vec![27, 1, 9, 3]));
+        }
+        let beyond = dataset.train_batch(&Augmenter::new(off(), 7, 3).unwrap(), 0, &[3]);
+        assert!(matches!(beyond, Err(DataError::Sample { id: 3, .. })));
+    }
+
+    fn off() -> Augment {
+        Augment::default()
     }
 
     #[test]
@@ -229,7 +297,8 @@ mod tests {
         assert!(matches!(more, DataError::TooFew { needed: 5, found: 4, .. }));
         let classes = refusal(content(), Needs { classes: 10, ..needs() });
         assert!(matches!(classes, DataError::Classes { needed: 10, found: 3 }));
-        let std = refusal(content(), Needs { std: vec![1.0, 0.0, 1.0], ..needs() });
+        let std =
+            refusal(content(), Needs { look: Look { std: vec![1.0, 0.0, 1.0], ..needs().look }, ..needs() });
         assert!(matches!(std, DataError::Normalisation));
         let label = refusal(Content { train_labels: vec![0, 3, 1, 1], ..content() }, needs());
         assert!(matches!(label, DataError::Label { row: 1, label: 3, .. }));
@@ -239,6 +308,8 @@ mod tests {
         assert!(matches!(signed, DataError::Layout { .. }));
         let nameless = refusal(Content { description: None, ..content() }, needs());
         assert!(matches!(nameless, DataError::Description(None)));
+        let size = refusal(content(), Needs { look: Look { size: 0, ..needs().look }, ..needs() });
+        assert!(matches!(size, DataError::Size));
         let unclear = refusal(Content { description: Some("{}"), ..content() }, needs());
         assert!(matches!(unclear, DataError::Description(Some(_))));
     }

@@ -7,9 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use super::transform::Look;
 
 /// What is wrong with a data set.
 #[derive(Debug, thiserror::Error)]
@@ -24,18 +27,24 @@ pub enum DataError {
     Description(#[source] Option<serde_json::Error>),
     #[error("{tensor} is {found}, not {expected}")]
     Layout { tensor: String, expected: &'static str, found: String },
-    #[error("{part} has {images} images and {labels} labels")]
-    Uneven { part: &'static str, images: usize, labels: usize },
+    #[error("the data set has no tensor {tensor:?}")]
+    Missing { tensor: String },
+    #[error("{tensor} has {labels} labels for {images} images")]
+    Uneven { tensor: String, images: usize, labels: usize },
     #[error("{part} has {found} samples, the run needs {needed}")]
     TooFew { part: &'static str, needed: u32, found: usize },
     #[error("the data set has {found} classes, the run needs {needed}")]
     Classes { needed: u32, found: usize },
     #[error("sample {row} of {part} has label {label}, which is none of {classes} classes")]
-    Label { part: &'static str, row: usize, label: i64, classes: u32 },
+    Label { part: String, row: usize, label: i64, classes: u32 },
     #[error("mean and std need one finite number per channel, std above zero")]
     Normalisation,
+    #[error("pictures need at least one pixel per side")]
+    Size,
+    #[error("augment.{name} is {value}, but must be {expected}")]
+    Augmentation { name: &'static str, value: f64, expected: &'static str },
     #[error("sample {id} is beyond the {samples} of {part}")]
-    Sample { part: &'static str, id: u32, samples: i64 },
+    Sample { part: String, id: u32, samples: i64 },
     #[error("libtorch refused the data set's tensors")]
     Tensor(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -47,9 +56,7 @@ pub struct Needs {
     pub train_samples: u32,
     pub test_samples: u32,
     pub classes: u32,
-    /// Per channel, of pixels in 0..1.
-    pub mean: Vec<f32>,
-    pub std: Vec<f32>,
+    pub look: Look,
 }
 
 /// The metadata entry.
@@ -83,10 +90,24 @@ pub(super) struct Contents<'a> {
 /// One part, cut to what the run uses.
 #[derive(Debug)]
 pub(super) struct Part<'a> {
+    pub(super) pictures: Stored<'a>,
+    pub(super) labels: Vec<i64>,
+}
+
+/// Pictures as they lie in the file.
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
     /// u8 `[N, 3, H, W]`.
     pub(super) images: &'a [u8],
     pub(super) shape: [usize; 4],
-    pub(super) labels: Vec<i64>,
+}
+
+impl Stored<'_> {
+    /// The first `count`, which there are.
+    fn cut(&mut self, count: usize) {
+        self.shape[0] = count;
+        self.images = &self.images[..self.shape.iter().product()];
+    }
 }
 
 impl CanonicalFile {
@@ -124,6 +145,23 @@ impl CanonicalFile {
             test: part(&tensors, "test", needs.test_samples, needs.classes)?,
         })
     }
+
+    /// All pictures of one tensor, whatever the file is.
+    pub(super) fn pictures(&self, name: &str) -> Result<Stored<'_>, DataError> {
+        pictures(&SafeTensors::deserialize(&self.bytes)?, name)
+    }
+
+    /// The labels of `pictures`, each one of `classes`.
+    pub(super) fn labels(
+        &self,
+        name: &str,
+        pictures: &Stored<'_>,
+        classes: u32,
+    ) -> Result<Vec<i64>, DataError> {
+        let labels = labels(&SafeTensors::deserialize(&self.bytes)?, name, pictures)?;
+        check_labels(name, &labels, classes)?;
+        Ok(labels)
+    }
 }
 
 fn part<'a>(
@@ -132,39 +170,58 @@ fn part<'a>(
     needed: u32,
     classes: u32,
 ) -> Result<Part<'a>, DataError> {
-    let wrong = |tensor: String, expected, dtype: Dtype, shape: &[usize]| DataError::Layout {
-        tensor,
-        expected,
-        found: format!("{dtype:?} {shape:?}"),
-    };
-    let name = format!("{part}.images");
-    let images = tensors.tensor(&name)?;
-    let &[samples, 3, height, width] = images.shape() else {
-        return Err(wrong(name, "U8 [N, 3, H, W]", images.dtype(), images.shape()));
-    };
-    if images.dtype() != Dtype::U8 || height == 0 || width == 0 {
-        return Err(wrong(name, "U8 [N, 3, H, W]", images.dtype(), images.shape()));
-    }
-    let name = format!("{part}.labels");
-    let labels = tensors.tensor(&name)?;
-    if labels.dtype() != Dtype::I64 || labels.shape().len() != 1 {
-        return Err(wrong(name, "I64 [N]", labels.dtype(), labels.shape()));
-    }
-    if labels.shape() != [samples] {
-        return Err(DataError::Uneven { part, images: samples, labels: labels.shape()[0] });
-    }
+    let mut pictures = pictures(tensors, &format!("{part}.images"))?;
+    let mut labels = labels(tensors, &format!("{part}.labels"), &pictures)?;
     let used = needed as usize;
-    if used > samples {
-        return Err(DataError::TooFew { part, needed, found: samples });
+    if used > labels.len() {
+        return Err(DataError::TooFew { part, needed, found: labels.len() });
     }
-    // The header has been checked against the data's length, so the slices below exist.
+    labels.truncate(used);
+    check_labels(part, &labels, classes)?;
+    pictures.cut(used);
+    Ok(Part { pictures, labels })
+}
+
+fn tensor<'a>(tensors: &SafeTensors<'a>, name: &str) -> Result<TensorView<'a>, DataError> {
+    tensors.tensor(name).map_err(|error| match error {
+        SafeTensorError::TensorNotFound(name) => DataError::Missing { tensor: name },
+        error => DataError::Format(error),
+    })
+}
+
+fn wrong(name: &str, expected: &'static str, found: &TensorView<'_>) -> DataError {
+    let found = format!("{:?} {:?}", found.dtype(), found.shape());
+    DataError::Layout { tensor: name.to_owned(), expected, found }
+}
+
+fn pictures<'a>(tensors: &SafeTensors<'a>, name: &str) -> Result<Stored<'a>, DataError> {
+    let images = tensor(tensors, name)?;
+    match *images.shape() {
+        [samples, 3, height, width] if images.dtype() == Dtype::U8 && height > 0 && width > 0 => {
+            Ok(Stored { images: images.data(), shape: [samples, 3, height, width] })
+        }
+        _ => Err(wrong(name, "U8 [N, 3, H, W]", &images)),
+    }
+}
+
+/// As many as there are `pictures`.
+fn labels(tensors: &SafeTensors<'_>, name: &str, pictures: &Stored<'_>) -> Result<Vec<i64>, DataError> {
+    let labels = tensor(tensors, name)?;
+    let &[count] = labels.shape() else { return Err(wrong(name, "I64 [N]", &labels)) };
+    if labels.dtype() != Dtype::I64 {
+        return Err(wrong(name, "I64 [N]", &labels));
+    }
+    if count != pictures.shape[0] {
+        return Err(DataError::Uneven { tensor: name.to_owned(), images: pictures.shape[0], labels: count });
+    }
     let (fields, _) = labels.data().as_chunks::<8>();
-    let labels: Vec<i64> = fields.iter().take(used).map(|field| i64::from_le_bytes(*field)).collect();
-    if let Some((row, &label)) =
-        labels.iter().enumerate().find(|(_, label)| !(0..i64::from(classes)).contains(*label))
-    {
-        return Err(DataError::Label { part, row, label, classes });
+    Ok(fields.iter().map(|field| i64::from_le_bytes(*field)).collect())
+}
+
+fn check_labels(part: &str, labels: &[i64], classes: u32) -> Result<(), DataError> {
+    let known = 0..i64::from(classes);
+    match labels.iter().enumerate().find(|(_, label)| !known.contains(*label)) {
+        Some((row, &label)) => Err(DataError::Label { part: part.to_owned(), row, label, classes }),
+        None => Ok(()),
     }
-    let images = &images.data()[..used * 3 * height * width];
-    Ok(Part { images, shape: [used, 3, height, width], labels })
 }

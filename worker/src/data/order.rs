@@ -6,32 +6,12 @@
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+
+use super::keyed::{below, stream};
 
 /// What random numbers are for; each purpose has a stream of its own.
 const EPOCH_ORDER: &[u8; 16] = b"epoch order     ";
 const VALIDATION: &[u8; 16] = b"validation split";
-
-/// The stream of one purpose: the key is the seed, the purpose and the epoch, nothing is drawn in turn.
-fn stream(seed: u64, purpose: &[u8; 16], epoch: u32) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..24].copy_from_slice(purpose);
-    key[24..28].copy_from_slice(&epoch.to_le_bytes());
-    ChaCha8Rng::from_seed(key)
-}
-
-/// Uniform in `0..bound`, exactly: Lemire, "Fast random integer generation in an interval" (2019).
-fn below(rng: &mut ChaCha8Rng, bound: u32) -> u32 {
-    let rejected = bound.wrapping_neg() % bound;
-    loop {
-        let product = u64::from(rng.next_u32()) * u64::from(bound);
-        let (high, low) = ((product >> 32) as u32, product as u32);
-        if low >= rejected {
-            return high;
-        }
-    }
-}
 
 /// Fisher–Yates from the end.
 fn shuffle(mut rng: ChaCha8Rng, ids: &mut [u32]) {
@@ -45,7 +25,7 @@ fn shuffle(mut rng: ChaCha8Rng, ids: &mut [u32]) {
 #[must_use]
 pub fn permutation(seed: u64, epoch: u32, ids: &[u32]) -> Vec<u32> {
     let mut order = ids.to_vec();
-    shuffle(stream(seed, EPOCH_ORDER, epoch), &mut order);
+    shuffle(stream(seed, EPOCH_ORDER, epoch, 0), &mut order);
     order
 }
 
@@ -58,7 +38,7 @@ pub fn split(seed: u64, train_samples: u32, validation_samples: u32) -> (Vec<u32
     if validation_samples == 0 {
         return (ids, Vec::new());
     }
-    shuffle(stream(seed, VALIDATION, 0), &mut ids);
+    shuffle(stream(seed, VALIDATION, 0, 0), &mut ids);
     let mut train = ids.split_off(validation_samples.min(train_samples) as usize);
     train.sort_unstable();
     ids.sort_unstable();

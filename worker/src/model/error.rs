@@ -11,10 +11,8 @@ pub enum ModelError {
     UnknownName(String),
     #[error("a classifier needs at least one class, not {0}")]
     Classes(i64),
-    #[error("trainable pattern {pattern:?} is not a valid glob: {reason}")]
-    Pattern { pattern: String, reason: String },
-    #[error("trainable pattern {pattern:?} matches no parameter of {model}; names look like {example:?}")]
-    UnmatchedPattern { pattern: String, model: String, example: String },
+    #[error("{model} has no parameter {name:?} to train; names look like \"layer4.0.conv1.weight\"")]
+    UnknownParameter { name: String, model: String },
     #[error("tensor {name:?} is missing; {expected} was expected")]
     Missing { name: String, expected: Shape },
     #[error("tensor {name:?} has shape {found}; {expected} was expected")]

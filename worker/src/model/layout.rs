@@ -3,13 +3,13 @@
 //! One flat tensor for what is trained lets the optimizer, the exchange and the digests work on a few long
 //! vectors instead of 161 small ones: fewer kernels on a GPU, contiguous buckets for the exchange.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use globset::GlobBuilder;
 use tch::Tensor;
 
 use super::architecture::{Architecture, Stage};
-use super::{Freezing, FrozenBatchNorm, ModelError, ModelSpec};
+use super::{Freezing, FrozenBatchNorm, ModelError, ModelSpec, Trainable};
 
 /// One parameter's place in the flat tensor `trainable` or `frozen`.
 #[derive(Debug, Clone)]
@@ -148,29 +148,15 @@ impl Layout {
     }
 }
 
-/// For each name whether some pattern matches it. A pattern that matches none is a mistake of the recipe's author.
-fn choose(names: &[&str], spec: ModelSpec, patterns: &[String]) -> Result<Vec<bool>, ModelError> {
-    let mut chosen = vec![false; names.len()];
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern).build().map_err(|error| ModelError::Pattern {
-            pattern: pattern.clone(),
-            reason: error.kind().to_string(),
-        })?;
-        let matcher = glob.compile_matcher();
-        let mut matched = false;
-        for (name, chosen) in names.iter().zip(&mut chosen) {
-            if matcher.is_match(name) {
-                matched = true;
-                *chosen = true;
-            }
-        }
-        if !matched {
-            let (pattern, model) = (pattern.clone(), spec.name.to_string());
-            let example = "layer4.0.conv1.weight".to_owned();
-            return Err(ModelError::UnmatchedPattern { pattern, model, example });
-        }
+/// For each name whether it is trained.
+fn choose(names: &[&str], spec: ModelSpec, trainable: &Trainable) -> Result<Vec<bool>, ModelError> {
+    let Trainable::Named(wanted) = trainable else { return Ok(vec![true; names.len()]) };
+    let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
+    if let Some(name) = wanted.iter().find(|name| !names.contains(name)) {
+        let (name, model) = ((*name).to_owned(), spec.name.to_string());
+        return Err(ModelError::UnknownParameter { name, model });
     }
-    Ok(chosen)
+    Ok(names.iter().map(|name| wanted.contains(name)).collect())
 }
 
 /// Sizes are far below 2^63; libtorch counts in i64, slices in usize.

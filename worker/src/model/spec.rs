@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ModelError;
+use super::architecture::Architecture;
 
 /// Torchvision's ResNets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,18 +56,32 @@ pub struct ModelSpec {
     pub classes: i64,
 }
 
+impl ModelSpec {
+    /// All parameters in forward order.
+    pub fn parameter_names(self) -> Vec<String> {
+        Architecture::new(self).parameters().into_iter().map(|parameter| parameter.name).collect()
+    }
+}
+
 /// What training may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freezing {
-    /// Globs on parameter names; a parameter that any of them matches is trained. `*` also spans dots.
-    pub trainable: Vec<String>,
+    pub trainable: Trainable,
     pub frozen_batch_norm: FrozenBatchNorm,
+}
+
+/// Which parameters are trained. Patterns are the recipe's affair: here they are names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trainable {
+    All,
+    /// These exact names, in any order; all others are frozen.
+    Named(Vec<String>),
 }
 
 impl Freezing {
     /// Everything is trained.
     pub fn none() -> Self {
-        Self { trainable: vec!["*".to_owned()], frozen_batch_norm: FrozenBatchNorm::Eval }
+        Self { trainable: Trainable::All, frozen_batch_norm: FrozenBatchNorm::Eval }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Weights in and out under torchvision's names: `state_dict` and back, and flat tensors by parameter.
+//! Weights in and out under torchvision's names: `state_dict` and back.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{HeadPolicy, LoadReport, ModelError, ResNet, Shape, file};
 const DIGEST_CHUNK_LEN: usize = 1 << 20;
 
 /// One entry of `state_dict`.
-enum Entry<'a> {
+pub(super) enum Entry<'a> {
     Parameter(&'a Slot),
     Mean(&'a NormSlot),
     Variance(&'a NormSlot),
@@ -21,7 +21,7 @@ enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Parameter(slot) => slot.name.clone(),
             Self::Mean(norm) => format!("{}.running_mean", norm.name),
@@ -30,7 +30,7 @@ impl Entry<'_> {
         }
     }
 
-    fn shape(&self) -> Vec<i64> {
+    pub(super) fn shape(&self) -> Vec<i64> {
         match self {
             Self::Parameter(slot) => slot.shape.clone(),
             Self::Mean(norm) | Self::Variance(norm) => vec![signed(norm.channels)],
@@ -146,37 +146,8 @@ impl ResNet {
         hash.finalize().into()
     }
 
-    /// A flat tensor of the trained parameters' layout (a gradient, a momentum) by parameter, in torchvision's
-    /// shapes; contiguous copies on the CPU.
-    pub fn named_from_flat(&self, flat: &Tensor) -> Vec<(String, Tensor)> {
-        let host = flat.to_device(Device::Cpu);
-        let trained = self.layout.slots.iter().filter(|slot| slot.trainable);
-        trained.map(|slot| (slot.name.clone(), contiguous_copy(&slot.view(&host)))).collect()
-    }
-
-    /// The way back, onto the model's device. It may come from a run that froze other layers: what it lacks is zero,
-    /// what is frozen here is ignored.
-    ///
-    /// # Errors
-    /// A tensor of another shape or kind, given twice, or not this model's.
-    pub fn flat_from_named(&self, named: &[(String, Tensor)]) -> Result<Tensor, ModelError> {
-        let mut given = by_name(named)?;
-        let flat = Tensor::f_zeros([signed(self.layout.trainable_len)], (Kind::Float, Device::Cpu))?;
-        for slot in &self.layout.slots {
-            let Some(tensor) = given.remove(slot.name.as_str()) else { continue };
-            check(&slot.name, tensor, &slot.shape, Kind::Float)?;
-            if slot.trainable {
-                tch::no_grad(|| slot.view(&flat).f_copy_(tensor))?;
-            }
-        }
-        match given.keys().next() {
-            Some(name) => Err(self.unexpected(name)),
-            None => Ok(flat.f_to_device(self.device)?),
-        }
-    }
-
     /// In `state_dict` order: a layer's statistics follow its bias.
-    fn entries(&self) -> Vec<Entry<'_>> {
+    pub(super) fn entries(&self) -> Vec<Entry<'_>> {
         let mut norms = self.layout.norms.iter().enumerate().peekable();
         let mut entries = Vec::new();
         for slot in &self.layout.slots {
@@ -221,12 +192,12 @@ impl ResNet {
         }
     }
 
-    fn unexpected(&self, name: &str) -> ModelError {
+    pub(super) fn unexpected(&self, name: &str) -> ModelError {
         ModelError::Unexpected { name: name.to_owned(), model: self.spec.name.to_string() }
     }
 }
 
-fn by_name(tensors: &[(String, Tensor)]) -> Result<BTreeMap<&str, &Tensor>, ModelError> {
+pub(super) fn by_name(tensors: &[(String, Tensor)]) -> Result<BTreeMap<&str, &Tensor>, ModelError> {
     let mut map = BTreeMap::new();
     for (name, tensor) in tensors {
         if map.insert(name.as_str(), tensor).is_some() {
@@ -236,7 +207,7 @@ fn by_name(tensors: &[(String, Tensor)]) -> Result<BTreeMap<&str, &Tensor>, Mode
     Ok(map)
 }
 
-fn check(name: &str, tensor: &Tensor, shape: &[i64], kind: Kind) -> Result<(), ModelError> {
+pub(super) fn check(name: &str, tensor: &Tensor, shape: &[i64], kind: Kind) -> Result<(), ModelError> {
     let found = tensor.size();
     if found != shape {
         let (expected, found) = (Shape(shape.to_vec()), Shape(found));
@@ -250,7 +221,7 @@ fn check(name: &str, tensor: &Tensor, shape: &[i64], kind: Kind) -> Result<(), M
 }
 
 /// Never an alias: `contiguous` would return one for what is contiguous already.
-fn contiguous_copy(view: &Tensor) -> Tensor {
+pub(super) fn contiguous_copy(view: &Tensor) -> Tensor {
     let mut copy = Tensor::empty(view.size(), (view.kind(), Device::Cpu));
     tch::no_grad(|| copy.copy_(view));
     copy

@@ -14,8 +14,11 @@ fn spec(name: ModelName, classes: i64) -> ModelSpec {
     ModelSpec { name, classes }
 }
 
-fn freezing(patterns: &[&str], frozen_batch_norm: FrozenBatchNorm) -> Freezing {
-    Freezing { trainable: patterns.iter().map(|&pattern| pattern.to_owned()).collect(), frozen_batch_norm }
+/// Trains the parameters whose names start with one of `prefixes`.
+fn freezing(prefixes: &[&str], frozen_batch_norm: FrozenBatchNorm) -> Freezing {
+    let mut names = spec(ModelName::Resnet18, 10).parameter_names();
+    names.retain(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+    Freezing { trainable: Trainable::Named(names), frozen_batch_norm }
 }
 
 fn resnet18(freezing: &Freezing) -> ResNet {
@@ -119,12 +122,18 @@ fn initial_values_depend_on_the_seed_and_not_on_what_is_frozen() {
 }
 
 #[test]
-fn a_pattern_that_matches_nothing_is_a_mistake() {
-    let build = |pattern: &str| {
-        ResNet::new(spec(ModelName::Resnet18, 10), &freezing(&[pattern], FrozenBatchNorm::Eval), Device::Cpu)
+fn a_name_that_is_no_parameters_is_a_mistake() {
+    let build = |name: &str| {
+        let trainable = Trainable::Named(vec!["fc.bias".to_owned(), name.to_owned()]);
+        let freezing = Freezing { trainable, frozen_batch_norm: FrozenBatchNorm::Eval };
+        ResNet::new(spec(ModelName::Resnet18, 10), &freezing, Device::Cpu)
     };
-    assert!(matches!(build("layer5.*"), Err(ModelError::UnmatchedPattern { .. })));
-    assert!(matches!(build("layer4"), Err(ModelError::UnmatchedPattern { .. })));
-    assert!(matches!(build("layer[4"), Err(ModelError::Pattern { .. })));
-    assert!(build("*.conv?.weight").is_ok());
+    let trained = build("layer4.0.conv1.weight").unwrap().parameters();
+    let names = trained.iter().filter(|parameter| parameter.trainable).map(|parameter| &*parameter.name);
+    assert!(names.eq(["layer4.0.conv1.weight", "fc.bias"]));
+    for name in ["layer4.*", "layer4", "layer4.2.conv1.weight"] {
+        let Err(error) = build(name) else { panic!("{name}") };
+        let expected = format!("resnet18 has no parameter {name:?} to train");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
 }

@@ -1,7 +1,8 @@
 //! A checkpoint's two files, as pure functions of the values: two members at the same position write the same bytes.
 //!
 //! `model.safetensors` holds the model by torchvision's names. `optimizer.safetensors` holds the optimizer's state by
-//! parameter, and the trainer's own under `trainer.`: where it stood, and what it had done of the epoch.
+//! parameter, the running average of the weights under `ema.`, and the trainer's own under `trainer.`: where it stood, and
+//! what it had done of the epoch.
 
 use tch::Tensor;
 
@@ -15,6 +16,10 @@ use super::message::CheckpointFiles;
 use super::metrics::Metrics;
 use super::replica::Replica;
 
+/// Before a `state_dict` name: what training moves, as [`Ema`] has it.
+///
+/// [`Ema`]: super::ema::Ema
+const AVERAGE: &str = "ema.";
 /// i64 [2]: epoch, step.
 const POSITION: &str = "trainer.position";
 /// i64 [3]: the bits of the loss sum (f64), correct, count.
@@ -32,6 +37,10 @@ pub(super) fn save(
     let model = replica.model.state_to_safetensors(Some(("format", "pt"))).map_err(TrainerError::Model)?;
     let mut state = replica.optimizer.named_state(&replica.model);
     let named = |name: &str, values: &[i64]| (name.to_owned(), Tensor::from_slice(values));
+    if let Some(ema) = &replica.ema {
+        let average = ema.named(&replica.model).into_iter();
+        state.extend(average.map(|(name, tensor)| (format!("{AVERAGE}{name}"), tensor)));
+    }
     state.push(named(POSITION, &[i64::from(position.epoch), position.step as i64]));
     let Metrics { loss_sum, correct, count } = epoch.train;
     state.push(named(METRICS, &[loss_sum.to_bits() as i64, correct as i64, count as i64]));
@@ -50,10 +59,13 @@ pub(super) fn load(
     let refuse = |reason: String| TrainerError::Checkpoint { step, reason };
     replica.restore(&files.model)?;
     let tensors = tensors_from_safetensors(&files.optimizer).map_err(|error| refuse(error.to_string()))?;
-    let (own, optimizer): (Vec<_>, Vec<_>) =
+    let (own, tensors): (Vec<_>, Vec<_>) =
         tensors.into_iter().partition(|(name, _)| name.starts_with("trainer."));
+    let (average, optimizer): (Vec<_>, Vec<_>) =
+        tensors.into_iter().partition(|(name, _)| replica.ema.is_some() && name.starts_with(AVERAGE));
     let loaded = replica.optimizer.load_named_state(&replica.model, &optimizer);
     loaded.map_err(|error| refuse(error.to_string()))?;
+    load_average(replica, average).map_err(refuse)?;
     let find = |name: &str| {
         let (_, tensor) = own.iter().find(|(known, _)| known == name)?;
         Vec::<i64>::try_from(tensor).ok()
@@ -72,6 +84,17 @@ pub(super) fn load(
         .ok_or_else(|| refuse(format!("{LEDGER} is damaged")))?;
     let ledger = EpochLedger::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))?;
     Ok(EpochState { train, ledger })
+}
+
+/// Parameters that have been freed since it was saved start from their values.
+fn load_average(replica: &mut Replica, average: Vec<(String, Tensor)>) -> Result<(), String> {
+    let Some(ema) = &mut replica.ema else { return Ok(()) };
+    if average.is_empty() {
+        return Err("the running average of the weights is missing".to_owned());
+    }
+    let plain = |(name, tensor): (String, Tensor)| (name[AVERAGE.len()..].to_owned(), tensor);
+    let average: Vec<_> = average.into_iter().map(plain).collect();
+    ema.load(&replica.model, &average).map_err(|error| format!("the running average: {error}"))
 }
 
 fn pack(bytes: &[u8]) -> Vec<i64> {
@@ -99,7 +122,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::plan;
+    use crate::plan::{self, GroupPlan, OptimizerKind, PhasePlan, Plan};
 
     #[test]
     fn bytes_of_any_length_survive_packing() {
@@ -112,30 +135,103 @@ mod tests {
         assert_eq!(unpack(&[-1, 0]), None);
     }
 
-    #[test]
-    fn a_checkpoint_brings_everything_back_and_writes_the_same_bytes_again() {
-        let plan = plan::sample();
-        let mut first = Replica::new(&plan, Device::Cpu).unwrap();
-        first.initialise(1, None).unwrap();
-        let gradient = first.model.trainable().ones_like();
-        let statistics = first.model.statistics().ones_like();
-        first.update(&gradient, &statistics, 0.1);
+    /// A plan with all that has a state, whose second phase frees more than its first.
+    fn plan() -> Plan {
+        let mut plan = plan::sample();
+        plan.optimizer.kind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+        plan.train.ema_decay = Some(0.75);
+        let all = plan.train.phases[0].groups[0].clone();
+        let head = GroupPlan { parameters: vec!["fc.weight".to_owned()], ..all.clone() };
+        let phase = |epoch, group| PhasePlan { epoch, groups: vec![group] };
+        plan.train.phases = vec![phase(0, head), phase(3, all)];
+        plan
+    }
+
+    fn train(replica: &mut Replica, position: Position) {
+        let gradient = replica.model.trainable().ones_like();
+        let statistics = replica.model.statistics().ones_like();
+        replica.update(&gradient, &statistics, position);
+    }
+
+    fn replica(plan: &Plan, epoch: u32) -> Replica {
+        let mut replica = Replica::new(plan, epoch, Device::Cpu).unwrap();
+        replica.initialise(1, None).unwrap();
+        replica
+    }
+
+    fn begun() -> EpochState {
         let mut epoch = EpochState::new(&[1, 2, 3, 4], 0);
         epoch.train = Metrics { loss_sum: 0.1 + 0.2, correct: 1, count: 2 };
         epoch.ledger.record(&[1, 3]);
-        let position = Position { epoch: 3, step: 7 };
-        let files = save(&first, position, &epoch).unwrap();
+        epoch
+    }
 
-        let mut second = Replica::new(&plan, Device::Cpu).unwrap();
-        assert_eq!(load(&mut second, position, &files).unwrap(), epoch);
-        assert_eq!(second.model.weights_digest(), first.model.weights_digest());
-        assert!(save(&second, position, &epoch).unwrap() == files);
+    #[test]
+    fn a_checkpoint_brings_everything_back_and_writes_the_same_bytes_again() {
+        let adamw = plan();
+        let sgd = Plan { optimizer: plan::sample().optimizer, ..plan() };
+        for plan in [adamw, sgd] {
+            let position = Position { epoch: 3, step: 7 };
+            let mut first = replica(&plan, position.epoch);
+            train(&mut first, Position { epoch: 3, step: 6 });
+            let epoch = begun();
+            let files = save(&first, position, &epoch).unwrap();
 
-        first.update(&gradient, &statistics, 0.1);
-        second.update(&gradient, &statistics, 0.1);
-        assert_eq!(second.model.weights_digest(), first.model.weights_digest(), "the momentum came along");
+            let mut second = Replica::new(&plan, position.epoch, Device::Cpu).unwrap();
+            assert_eq!(load(&mut second, position, &files).unwrap(), epoch);
+            assert_eq!(second.model.weights_digest(), first.model.weights_digest());
+            assert!(save(&second, position, &epoch).unwrap() == files);
 
-        let elsewhere = load(&mut second, Position { epoch: 3, step: 8 }, &files);
-        assert!(elsewhere.unwrap_err().to_string().contains("checkpoint of step 8"));
+            train(&mut first, position);
+            train(&mut second, position);
+            let next = Position { epoch: 3, step: 8 };
+            let [first, second_files] = [&first, &second].map(|replica| save(replica, next, &epoch).unwrap());
+            assert!(first == second_files, "the optimizer's state and the running average came along");
+
+            let elsewhere = load(&mut second, next, &files);
+            assert!(elsewhere.unwrap_err().to_string().contains("checkpoint of step 8"));
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_between_two_phases_is_the_same_from_either_side() {
+        let plan = plan();
+        let position = plan.start_of(3);
+        let mut replica = replica(&plan, 2);
+        train(&mut replica, Position { epoch: 2, step: position.step - 1 });
+        let epoch = begun();
+        let before = save(&replica, position, &epoch).unwrap();
+        assert!(replica.enter(&plan, 3).unwrap());
+        assert!(!replica.enter(&plan, 3).unwrap());
+        let after = save(&replica, position, &epoch).unwrap();
+        assert!(before.model == after.model && before.optimizer != after.optimizer);
+        train(&mut replica, position);
+        let next = Position { epoch: 3, step: position.step + 1 };
+        let expected = save(&replica, next, &epoch).unwrap();
+        for files in [before, after] {
+            let mut resumed = Replica::new(&plan, 3, Device::Cpu).unwrap();
+            load(&mut resumed, position, &files).unwrap();
+            train(&mut resumed, position);
+            assert!(save(&resumed, next, &epoch).unwrap() == expected);
+        }
+    }
+
+    #[test]
+    fn the_average_is_saved_by_name_and_missed_where_the_plan_wants_it() {
+        let with = plan();
+        let mut without = plan();
+        without.train.ema_decay = None;
+        let position = Position { epoch: 0, step: 1 };
+        let files = |plan: &Plan| save(&replica(plan, 0), position, &begun()).unwrap();
+        let tensors = tensors_from_safetensors(&files(&with).optimizer).unwrap();
+        let average: Vec<_> = tensors.iter().filter(|(name, _)| name.starts_with(AVERAGE)).collect();
+        let [(name, tensor)] = average.as_slice() else { panic!("{average:?}") };
+        assert_eq!((name.as_str(), tensor.size()), ("ema.fc.weight", vec![3, 512]));
+
+        let load =
+            |plan: &Plan, files| load(&mut replica(plan, 0), position, &files).unwrap_err().to_string();
+        let missing = "the checkpoint of step 1: the running average of the weights is missing";
+        assert_eq!(load(&with, files(&without)), missing);
+        assert!(load(&without, files(&with)).contains("\"ema.fc.weight\" belongs to another optimizer"));
     }
 }

@@ -25,8 +25,10 @@ pub enum FailureKind {
 /// Why training ended without the coordinator's word.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
-    #[error("the loss became {loss} in step {step} (learning rate {learning_rate}); a lower one may help")]
-    NotFinite { loss: &'static str, step: u64, learning_rate: f64 },
+    #[error("{what} became {value} in step {step} (learning rate {learning_rate}); a lower one may help")]
+    NotFinite { what: &'static str, value: &'static str, step: u64, learning_rate: f64 },
+    #[error("every parameter is frozen from epoch {epoch} on: there is nothing to train")]
+    NothingTrained { epoch: u32 },
     #[error("lost {worker}: {reason}")]
     PeerLost { worker: String, reason: String },
     #[error("could not connect with {missing}{reason}")]

@@ -7,9 +7,9 @@ use crate::plan::Split;
 
 use super::error::TrainerError;
 use super::exchange::Peers;
+use super::loss::{correct, plain};
 use super::metrics::{BlockMetrics, Metrics};
 use super::samples::Samples;
-use super::step::{correct, losses};
 
 /// Evaluates the blocks of `split` that fall to this member. Blocks are computed whole, by one member each, so their
 /// sums do not depend on who computes them.
@@ -26,7 +26,7 @@ pub(super) fn evaluate(
         let (images, labels) = samples.batch(split, ids)?;
         let logits = model.forward_eval(&images);
         // In f64 from the single losses on: the sum over a split is compared between runs.
-        let loss_sum = losses(&logits, &labels).to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
+        let loss_sum = plain(&logits, &labels).to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
         let metrics = Metrics { loss_sum, correct: correct(&logits, &labels), count: ids.len() as u64 };
         blocks.push(BlockMetrics { block, metrics });
     }

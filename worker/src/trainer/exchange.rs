@@ -108,8 +108,9 @@ impl ShardSum {
         with_slice(&values, |values| self.reduce(index, &[values], peers))
     }
 
-    /// Exchanges what [`Self::add`] has not: all parts, when this member holds several shards or none.
-    pub(super) fn finish(&mut self, peers: &mut Peers) -> Result<&Tensor, TrainerError> {
+    /// Exchanges what [`Self::add`] has not: all parts, when this member holds several shards or none. The sum may be
+    /// changed in place; the next one overwrites it.
+    pub(super) fn finish(&mut self, peers: &mut Peers) -> Result<&mut Tensor, TrainerError> {
         for index in 0..self.parts.len() {
             if self.sole {
                 break;
@@ -121,7 +122,7 @@ impl ShardSum {
             local.clear();
             self.parts[index].local = local;
         }
-        Ok(&self.sum)
+        Ok(&mut self.sum)
     }
 
     fn reduce(&mut self, index: usize, tops: &[&[f32]], peers: &mut Peers) -> Result<(), TrainerError> {
@@ -139,6 +140,6 @@ impl ShardSum {
     }
 }
 
-fn narrow(flat: &Tensor, range: &Range<usize>) -> Tensor {
+pub(super) fn narrow(flat: &Tensor, range: &Range<usize>) -> Tensor {
     flat.narrow(0, range.start as i64, range.len() as i64)
 }

@@ -25,8 +25,9 @@ use super::message::{
 use super::progress::ProgressMeter;
 use super::replica::Replica;
 use super::samples::Samples;
-use super::step::Stepper;
+use super::step::{Outcome, Stepper};
 use super::{checkpoint, memory};
+use crate::model::ResNet;
 use crate::plan::{Plan, Position};
 
 /// What outlives a generation.
@@ -67,7 +68,8 @@ enum Stop {
 
 impl Generation<'_> {
     pub(super) fn run(mut self) -> Result<Ending, TrainerError> {
-        let mut stepper = Stepper::new(&self.replica, &self.peers);
+        let plan = self.outside.plan;
+        let mut stepper = Stepper::new(plan, &self.replica, &self.peers);
         loop {
             if self.hold {
                 match self.outside.commands.recv() {
@@ -84,6 +86,10 @@ impl Generation<'_> {
                 Stop::Halted => self.hold = true,
                 Stop::EpochEnd { learning_rate, train_ms } => {
                     let ended = self.end_epoch(learning_rate, train_ms)?;
+                    // Before a checkpoint may be saved, so that one of this position has the same bytes whoever saves it.
+                    if self.replica.enter(plan, self.position.epoch)? {
+                        stepper = Stepper::new(plan, &self.replica, &self.peers);
+                    }
                     match self.await_verdict(ended)? {
                         Awaited::Verdict(verdict) => self.follow(&verdict)?,
                         Awaited::Ending(ending) => return Ok(ending),
@@ -97,7 +103,7 @@ impl Generation<'_> {
     fn step_on(&mut self, stepper: &mut Stepper) -> Result<Stop, TrainerError> {
         let plan = self.outside.plan;
         let epoch = self.position.epoch;
-        let learning_rate = self.replica.learning_rate(epoch);
+        let learning_rate = self.replica.learning_rate(plan.start_of(epoch));
         let order = self.outside.samples.order(epoch);
         let (started, mut meter) = (Instant::now(), ProgressMeter::new());
         let first = plan.start_of(epoch).step;
@@ -105,14 +111,13 @@ impl Generation<'_> {
         while self.position.step < end {
             let samples = self.outside.samples;
             let step = samples.step(&order, self.position.step - first);
-            let (replica, peers) = (&mut self.replica, &mut self.peers);
-            let account = stepper.step(replica, samples, &step, peers, learning_rate, &self.halt)?;
+            let (replica, peers, position) = (&mut self.replica, &mut self.peers, self.position);
+            let Outcome { account, norm } =
+                stepper.step(replica, samples, &step, position, peers, &self.halt)?;
             let metrics = self.epoch.record(&account.shards);
             self.position.step += 1;
-            if !metrics.loss_sum.is_finite() {
-                let loss = if metrics.loss_sum.is_nan() { "nan" } else { "infinite" };
-                return Err(TrainerError::NotFinite { loss, step: self.position.step, learning_rate });
-            }
+            self.check_finite("the loss", metrics.loss_sum, position)?;
+            self.check_finite("the gradient's norm", norm.unwrap_or_default(), position)?;
             debug!(step = self.position.step, loss = metrics.loss(), "step");
             let waited = self.peers.take_waited();
             if let Some(progress) = meter.step(waited, self.number, self.position, self.epoch.train) {
@@ -134,11 +139,23 @@ impl Generation<'_> {
         Ok(Stop::EpochEnd { learning_rate, train_ms: millis(started) })
     }
 
+    /// `value` is of the step that came at `position`.
+    fn check_finite(&self, what: &'static str, value: f64, position: Position) -> Result<(), TrainerError> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let value = if value.is_nan() { "nan" } else { "infinite" };
+        let (step, learning_rate) = (position.step + 1, self.replica.learning_rate(position));
+        Err(TrainerError::NotFinite { what, value, step, learning_rate })
+    }
+
     /// Evaluates and reports, moves on to the next epoch's start, and returns the epoch that ended.
     fn end_epoch(&mut self, learning_rate: f64, train_ms: u64) -> Result<u32, TrainerError> {
         let Outside { plan, samples, reporter, .. } = self.outside;
         let started = Instant::now();
-        let blocks = evaluate(&self.replica.model, samples, plan.eval_split, &self.peers)?;
+        let look = |model: &ResNet| evaluate(model, samples, plan.eval_split, &self.peers);
+        let blocks = look(&self.replica.model)?;
+        let ema_blocks = self.replica.show_average(look).transpose()?.unwrap_or_default();
         let epoch = self.position.epoch;
         self.position = plan.start_of(epoch + 1);
         let done = std::mem::replace(&mut self.epoch, samples.new_epoch(self.position.epoch));
@@ -160,6 +177,7 @@ impl Generation<'_> {
             ledger: done.summary(),
             split: plan.eval_split,
             blocks,
+            ema_blocks,
             weights_digest: self.replica.model.weights_digest(),
             train_ms,
             eval_ms: millis(started),

@@ -116,6 +116,8 @@ pub struct EpochReport {
     pub split: Split,
     /// This member's.
     pub blocks: Vec<BlockMetrics>,
+    /// The same blocks with the weights' running average; empty where there is none.
+    pub ema_blocks: Vec<BlockMetrics>,
     pub weights_digest: [u8; 32],
     pub train_ms: u64,
     pub eval_ms: u64,

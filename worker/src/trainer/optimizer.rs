@@ -1,88 +1,89 @@
 //! The update of the flat parameters, with state that can be saved: tch's optimizers cannot give theirs out, and
 //! walk 161 small tensors where one long one does.
+//!
+//! [`sgd`] and [`adamw`] are the rules, [`rates`] what parameter groups set for them.
+
+mod adamw;
+mod rates;
+mod sgd;
 
 use std::ops::Range;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::model::{ModelError, ResNet};
+use crate::plan::OptimizerKind;
 
-const MOMENTUM: &str = "momentum";
+pub use self::adamw::Birth;
+use self::adamw::{AdamW, Betas};
+pub use self::rates::Rates;
+pub(super) use self::rates::scalar;
+use self::sgd::Sgd;
 
 /// On a CPU the update goes through the vectors in pieces of 256 KiB, which stay in the core's cache from one
 /// operation to the next, so that memory is read and written once. A GPU takes all at once: fewer kernels.
 const CPU_PIECE_LEN: usize = 1 << 16;
 
-/// Settings of stochastic gradient descent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sgd {
-    pub lr: f64,
-    pub momentum: f64,
-    pub weight_decay: f64,
-    pub nesterov: bool,
-}
-
 /// An optimizer and its state.
 #[derive(Debug)]
-pub enum Optimizer {
-    Sgd(SgdState),
+pub struct Optimizer {
+    rule: Rule,
 }
 
-/// [`Sgd`] at work.
 #[derive(Debug)]
-pub struct SgdState {
-    settings: Sgd,
-    /// PyTorch's momentum buffer; none when momentum is 0. Zeros before the first step: PyTorch starts it with the
-    /// first gradient, and momentum * 0 + g is that.
-    momentum: Option<Tensor>,
+enum Rule {
+    Sgd(Sgd),
+    AdamW(AdamW),
 }
 
-/// Why a saved state does not fit.
+/// Why an optimizer could not be made, or a saved state does not fit.
 #[derive(Debug, thiserror::Error)]
 pub enum OptimizerError {
+    #[error("parameter {0:?} is trained but in no group")]
+    Ungrouped(String),
     #[error("optimizer state {0:?} is missing")]
     Missing(String),
     #[error("optimizer state {0:?} belongs to another optimizer")]
     Unexpected(String),
     #[error("optimizer state {name:?} has shape {found:?}; {expected:?} was expected")]
     Misshapen { name: String, expected: Vec<i64>, found: Vec<i64> },
-    #[error("optimizer state does not fit the model")]
+    #[error("optimizer state does not fit the model: {0}")]
     Model(#[from] ModelError),
     #[error("libtorch refused")]
     Torch(#[from] tch::TchError),
 }
 
 impl Optimizer {
-    /// SGD for flat parameters shaped like `like`.
-    pub fn sgd(settings: Sgd, like: &Tensor) -> Self {
-        let momentum = (settings.momentum != 0.0).then(|| like.zeros_like());
-        Self::Sgd(SgdState { settings, momentum })
+    /// For flat parameters shaped like `like`, which `rates` and `births` cover.
+    pub fn new(kind: OptimizerKind, rates: &Rates, births: Vec<Birth>, like: &Tensor) -> Self {
+        let rule = match kind {
+            OptimizerKind::Sgd { momentum, nesterov } => Rule::Sgd(Sgd::new(momentum, nesterov, rates, like)),
+            OptimizerKind::AdamW { beta1, beta2, eps } => {
+                let betas = Betas { first: beta1, second: beta2, eps };
+                Rule::AdamW(AdamW::new(betas, rates, births, like))
+            }
+        };
+        Self { rule }
     }
 
-    /// The learning rate that a schedule starts from.
-    pub fn base_lr(&self) -> f64 {
-        match self {
-            Self::Sgd(sgd) => sgd.settings.lr,
-        }
-    }
-
-    /// One update in place. `grad` has the layout of `params` and keeps its values.
+    /// The update that comes after `step` others, in place, at the groups' rates times `factor`. `grad` has the layout
+    /// of `params` and keeps its values.
     ///
     /// # Panics
     /// If sizes or devices differ.
-    pub fn step(&mut self, params: &mut Tensor, grad: &Tensor, lr: f64) {
+    pub fn step(&mut self, params: &mut Tensor, grad: &Tensor, factor: f64, step: u64) {
         assert_eq!(params.size(), grad.size(), "the gradient has the layout of the parameters");
-        match self {
-            Self::Sgd(sgd) => tch::no_grad(|| sgd.step(params, grad, lr)),
-        }
+        tch::no_grad(|| match &self.rule {
+            Rule::Sgd(sgd) => sgd.step(params, grad, factor),
+            Rule::AdamW(adamw) => adamw.step(params, grad, factor, step),
+        });
     }
 
     /// The state by name, flat. Aliases: they change with the next step.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        match self {
-            Self::Sgd(sgd) => {
-                sgd.momentum.iter().map(|buffer| (MOMENTUM.to_owned(), buffer.shallow_clone())).collect()
-            }
+    pub fn state(&self) -> Vec<(&'static str, Tensor)> {
+        match &self.rule {
+            Rule::Sgd(sgd) => sgd.state(),
+            Rule::AdamW(adamw) => adamw.state(),
         }
     }
 
@@ -90,19 +91,19 @@ impl Optimizer {
     ///
     /// # Errors
     /// A state that is missing, misshapen or another optimizer's.
-    pub fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<(), OptimizerError> {
+    pub fn load_state(&mut self, state: &[(&str, Tensor)]) -> Result<(), OptimizerError> {
         let own = self.state();
         if let Some((name, _)) = state.iter().find(|(name, _)| own.iter().all(|(known, _)| known != name)) {
-            return Err(OptimizerError::Unexpected(name.clone()));
+            return Err(OptimizerError::Unexpected((*name).to_owned()));
         }
         let mut pairs = Vec::with_capacity(own.len());
         for (name, buffer) in own {
             let Some((_, given)) = state.iter().find(|(known, _)| *known == name) else {
-                return Err(OptimizerError::Missing(name));
+                return Err(OptimizerError::Missing(name.to_owned()));
             };
             if given.size() != buffer.size() {
                 let (expected, found) = (buffer.size(), given.size());
-                return Err(OptimizerError::Misshapen { name, expected, found });
+                return Err(OptimizerError::Misshapen { name: name.to_owned(), expected, found });
             }
             pairs.push((buffer, given));
         }
@@ -113,7 +114,7 @@ impl Optimizer {
     }
 
     /// The state by parameter, `momentum.layer4.0.conv1.weight`, in torchvision's shapes, copies on the CPU. Saved in
-    /// this form so that a run that freezes other layers can read it.
+    /// this form so that a run, or a phase of one, that trains other parameters can read it.
     pub fn named_state(&self, model: &ResNet) -> Vec<(String, Tensor)> {
         let mut named = Vec::new();
         for (slot, flat) in self.state() {
@@ -132,11 +133,11 @@ impl Optimizer {
         model: &ResNet,
         named: &[(String, Tensor)],
     ) -> Result<(), OptimizerError> {
-        let mut by_slot: Vec<(String, Vec<(String, Tensor)>)> =
+        let mut by_slot: Vec<(&str, Vec<(String, Tensor)>)> =
             self.state().into_iter().map(|(slot, _)| (slot, Vec::new())).collect();
         for (key, tensor) in named {
             let place = by_slot.iter_mut().find_map(|(slot, parameters)| {
-                let name = key.strip_prefix(slot.as_str())?.strip_prefix('.')?;
+                let name = key.strip_prefix(*slot)?.strip_prefix('.')?;
                 Some((parameters, name))
             });
             let Some((parameters, name)) = place else {
@@ -152,121 +153,86 @@ impl Optimizer {
     }
 }
 
-impl SgdState {
-    /// PyTorch's formula: g += decay * p; buffer = momentum * buffer + g; g = buffer, or with Nesterov
-    /// g + momentum * buffer; p -= lr * g.
-    fn step(&self, params: &Tensor, grad: &Tensor, lr: f64) {
-        let Sgd { momentum, weight_decay, nesterov, .. } = self.settings;
-        // tch has no `add` with a factor: `addcmul` by a scalar tensor is the one pass without a temporary.
-        let scalar = |value: f64| Tensor::full([0i64; 0].as_slice(), value, (Kind::Float, params.device()));
-        let (decay, rate, inertia) = (scalar(weight_decay), scalar(-lr), scalar(momentum));
-        for range in pieces(params.numel(), params.device()) {
-            let part = |flat: &Tensor| flat.narrow(0, range.start as i64, range.len() as i64);
-            let (mut p, mut g) = (part(params), part(grad));
-            if weight_decay != 0.0 {
-                g = g.addcmul(&p, &decay);
-            }
-            if let Some(buffer) = &self.momentum {
-                let mut buffer = part(buffer);
-                let _ = buffer.g_mul_(&inertia);
-                let _ = buffer.g_add_(&g);
-                g = if nesterov { g.addcmul(&buffer, &inertia) } else { buffer };
-            }
-            let _ = p.addcmul_(&g, &rate);
-        }
-    }
-}
-
-/// Cuts 0..len as the device likes it. The cuts depend on nothing else, so that all members compute alike.
-fn pieces(len: usize, device: Device) -> impl Iterator<Item = Range<usize>> {
-    let piece = if device == Device::Cpu { CPU_PIECE_LEN } else { len.max(1) };
-    (0..len).step_by(piece).map(move |start| start..len.min(start + piece))
+/// Cuts a range as the device likes it. The cuts depend on nothing else, so that all members compute alike.
+pub(super) fn pieces(range: Range<usize>, device: Device) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    let piece = if device == Device::Cpu { CPU_PIECE_LEN } else { range.len().max(1) };
+    range.step_by(piece).map(move |start| start..end.min(start + piece))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Freezing, FrozenBatchNorm, ModelName, ModelSpec};
+    use crate::model::{Freezing, FrozenBatchNorm, ModelName, ModelSpec, Trainable};
 
-    /// PyTorch's formula, number by number.
-    fn by_hand(settings: Sgd, lr: f32, p: &mut [f32], buffer: &mut [f32], grad: &[f32]) {
-        let (momentum, decay) = (settings.momentum as f32, settings.weight_decay as f32);
-        for ((p, b), g) in p.iter_mut().zip(buffer).zip(grad) {
-            let mut g = g + decay * *p;
-            *b = momentum * *b + g;
-            g = if settings.nesterov { g + momentum * *b } else { *b };
-            *p -= lr * g;
-        }
-    }
+    const SGD: OptimizerKind = OptimizerKind::Sgd { momentum: 0.9, nesterov: false };
+    const ADAMW: OptimizerKind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
-    fn values(len: usize, step: usize) -> Vec<f32> {
+    pub(super) fn values(len: usize, step: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * 7 + step * 13) % 23) as f32 / 23.0 - 0.4).collect()
     }
 
-    fn host(tensor: &Tensor) -> Vec<f32> {
+    pub(super) fn host(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor).unwrap()
     }
 
-    fn close(left: &[f32], right: &[f32]) -> bool {
+    pub(super) fn close(left: &[f32], right: &[f32]) -> bool {
         left.iter().zip(right).all(|(a, b)| (a - b).abs() <= 1e-6 * (1.0 + b.abs()))
     }
 
-    #[test]
-    fn sgd_follows_pytorchs_formula() {
-        let len = CPU_PIECE_LEN + 5;
-        for momentum in [0.0, 0.9] {
-            for weight_decay in [0.0, 0.01] {
-                for nesterov in [false, true] {
-                    if nesterov && momentum == 0.0 {
-                        continue;
-                    }
-                    let settings = Sgd { lr: 0.1, momentum, weight_decay, nesterov };
-                    let (mut p, mut buffer) = (values(len, 100), vec![0.0; len]);
-                    let mut params = Tensor::from_slice(&p);
-                    let mut optimizer = Optimizer::sgd(settings, &params);
-                    for step in 0..3 {
-                        let lr = 0.1 / (step + 1) as f64;
-                        let grad = values(len, step);
-                        optimizer.step(&mut params, &Tensor::from_slice(&grad), lr);
-                        by_hand(settings, lr as f32, &mut p, &mut buffer, &grad);
-                        assert!(close(&host(&params), &p), "{settings:?} step {step}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_step_leaves_the_gradient_alone() {
-        let settings = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true };
-        let mut params = Tensor::from_slice(&values(9, 1));
-        let grad = Tensor::from_slice(&values(9, 2));
-        Optimizer::sgd(settings, &params).step(&mut params, &grad, 0.1);
-        assert_eq!(host(&grad), values(9, 2));
+    fn optimizer(kind: OptimizerKind, like: &Tensor) -> Optimizer {
+        let births = vec![Birth { range: 0..like.numel(), step: 0 }];
+        Optimizer::new(kind, &Rates::uniform(0.1, 0.01, like.numel()), births, like)
     }
 
     #[test]
     fn a_saved_state_goes_on_bit_for_bit() {
-        let settings = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: false };
-        let mut params = Tensor::from_slice(&values(9, 1));
-        let mut first = Optimizer::sgd(settings, &params);
-        first.step(&mut params, &Tensor::from_slice(&values(9, 2)), 0.1);
+        for kind in [SGD, ADAMW] {
+            let mut params = Tensor::from_slice(&values(9, 1));
+            let mut first = optimizer(kind, &params);
+            first.step(&mut params, &Tensor::from_slice(&values(9, 2)), 1.0, 0);
 
-        let mut copy = params.copy();
-        let mut second = Optimizer::sgd(settings, &copy);
-        second.load_state(&first.state()).unwrap();
-        first.step(&mut params, &Tensor::from_slice(&values(9, 3)), 0.05);
-        second.step(&mut copy, &Tensor::from_slice(&values(9, 3)), 0.05);
-        assert_eq!(host(&params), host(&copy));
+            let mut copy = params.copy();
+            let mut second = optimizer(kind, &copy);
+            second.load_state(&first.state()).unwrap();
+            first.step(&mut params, &Tensor::from_slice(&values(9, 3)), 0.5, 1);
+            second.step(&mut copy, &Tensor::from_slice(&values(9, 3)), 0.5, 1);
+            assert_eq!(host(&params), host(&copy), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn groups_with_their_own_settings_are_updated_as_if_alone() {
+        let spans = [(0.1, 0.01, 0..4), (0.02, 0.0, 4..9)];
+        for kind in [SGD, ADAMW] {
+            let mut together = Tensor::from_slice(&values(9, 1));
+            let mut apart: Vec<Tensor> =
+                spans.iter().map(|(_, _, range)| Tensor::from_slice(&values(9, 1)[range.clone()])).collect();
+            let births = vec![Birth { range: 0..9, step: 0 }];
+            let mut both = Optimizer::new(kind, &Rates::of_spans(&spans), births, &together);
+            let alone = |((lr, decay, range), like): (&(f64, f64, Range<usize>), &Tensor)| {
+                let births = vec![Birth { range: 0..range.len(), step: 0 }];
+                Optimizer::new(kind, &Rates::uniform(*lr, *decay, range.len()), births, like)
+            };
+            let mut each: Vec<Optimizer> = spans.iter().zip(&apart).map(alone).collect();
+            for step in 0..3 {
+                let grad = values(9, step + 5);
+                both.step(&mut together, &Tensor::from_slice(&grad), 0.5, step as u64);
+                for ((optimizer, params), (_, _, range)) in each.iter_mut().zip(&mut apart).zip(&spans) {
+                    optimizer.step(params, &Tensor::from_slice(&grad[range.clone()]), 0.5, step as u64);
+                }
+            }
+            let apart: Vec<f32> = apart.iter().flat_map(host).collect();
+            assert!(close(&host(&together), &apart), "{kind:?}: {:?} {apart:?}", host(&together));
+        }
     }
 
     #[test]
     fn a_state_that_does_not_fit_is_refused() {
-        let settings = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false };
-        let mut optimizer = Optimizer::sgd(settings, &Tensor::from_slice(&values(9, 1)));
-        let named = |name: &str, len| vec![(name.to_owned(), Tensor::from_slice(&values(len, 1)))];
+        let mut optimizer = optimizer(SGD, &Tensor::from_slice(&values(9, 1)));
+        let named = |name: &'static str, len| vec![(name, Tensor::from_slice(&values(len, 1)))];
         let refused =
-            |state: &[(String, Tensor)], optimizer: &mut Optimizer| optimizer.load_state(state).unwrap_err();
+            |state: &[(&str, Tensor)], optimizer: &mut Optimizer| optimizer.load_state(state).unwrap_err();
         assert!(matches!(refused(&[], &mut optimizer), OptimizerError::Missing(_)));
         assert!(matches!(refused(&named("momentum", 8), &mut optimizer), OptimizerError::Misshapen { .. }));
         assert!(matches!(refused(&named("exp_avg", 9), &mut optimizer), OptimizerError::Unexpected(_)));
@@ -274,31 +240,35 @@ mod tests {
 
     #[test]
     fn a_state_by_parameter_outlives_another_freezing() {
-        let model = |pattern: &str| {
-            let spec = ModelSpec { name: ModelName::Resnet18, classes: 10 };
-            let frozen_batch_norm = FrozenBatchNorm::Eval;
-            let freezing = Freezing { trainable: vec![pattern.to_owned()], frozen_batch_norm };
+        let spec = ModelSpec { name: ModelName::Resnet18, classes: 10 };
+        let model = |trainable: Trainable| {
+            let freezing = Freezing { trainable, frozen_batch_norm: FrozenBatchNorm::Eval };
             ResNet::new(spec, &freezing, Device::Cpu).unwrap()
         };
-        let settings = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false };
-        let mut head = model("fc.*");
-        let mut saved = Optimizer::sgd(settings, head.trainable());
-        let grad = Tensor::from_slice(&values(head.trainable().numel(), 1));
-        saved.step(head.trainable_mut(), &grad, 0.1);
-        let named = saved.named_state(&head);
-        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["momentum.fc.weight", "momentum.fc.bias"]);
+        let head_names = Trainable::Named(vec!["fc.weight".to_owned(), "fc.bias".to_owned()]);
+        for (kind, slots) in [(SGD, &["momentum"][..]), (ADAMW, &["exp_avg", "exp_avg_sq"])] {
+            let mut head = model(head_names.clone());
+            let mut saved = optimizer(kind, head.trainable());
+            let grad = Tensor::from_slice(&values(head.trainable().numel(), 1));
+            saved.step(head.trainable_mut(), &grad, 1.0, 0);
+            let named = saved.named_state(&head);
+            let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+            let expected =
+                slots.iter().flat_map(|slot| ["weight", "bias"].map(|part| format!("{slot}.fc.{part}")));
+            assert_eq!(names, expected.collect::<Vec<_>>());
 
-        let whole = model("*");
-        let mut loaded = Optimizer::sgd(settings, whole.trainable());
-        loaded.load_named_state(&whole, &named).unwrap();
-        let momentum = host(&loaded.state()[0].1);
-        let (body, tail) = momentum.split_at(momentum.len() - grad.numel());
-        assert!(body.iter().all(|&value| value == 0.0));
-        assert_eq!(tail, host(&grad));
-
-        let foreign = [("exp_avg.fc.bias".to_owned(), grad)];
-        let refused = loaded.load_named_state(&whole, &foreign).unwrap_err();
-        assert!(matches!(refused, OptimizerError::Unexpected(_)));
+            let whole = model(Trainable::All);
+            let mut loaded = optimizer(kind, whole.trainable());
+            loaded.load_named_state(&whole, &named).unwrap();
+            for ((_, wide), (_, narrow)) in loaded.state().iter().zip(saved.state()) {
+                let wide = host(wide);
+                let (body, tail) = wide.split_at(wide.len() - grad.numel());
+                assert!(body.iter().all(|&value| value == 0.0));
+                assert_eq!(tail, host(&narrow));
+            }
+            let foreign = [("exp_avg_cube.fc.bias".to_owned(), grad)];
+            let refused = loaded.load_named_state(&whole, &foreign).unwrap_err();
+            assert!(matches!(refused, OptimizerError::Unexpected(_)));
+        }
     }
 }

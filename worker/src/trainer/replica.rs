@@ -1,4 +1,4 @@
-//! The replica: model, optimizer and schedule as the plan wants them, and how they get their values.
+//! The replica: model, optimizer and schedule as the plan wants them at an epoch, and how they get their values.
 
 use std::fs;
 use std::path::Path;
@@ -6,12 +6,15 @@ use std::path::Path;
 use tch::{Device, Tensor};
 use tracing::info;
 
-use crate::model::{Freezing, FrozenBatchNorm, HeadPolicy, ModelError, ModelSpec, ResNet};
-use crate::plan::{OptimizerPlan, Plan, SchedulePlan};
-
+use super::ema::Ema;
 use super::error::TrainerError;
-use super::optimizer::{Optimizer, Sgd};
+use super::optimizer::{Optimizer, Rates};
+use super::phase;
 use super::schedule::Schedule;
+use crate::model::{
+    Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelError, ModelSpec, ResNet, Trainable,
+};
+use crate::plan::{Plan, Position};
 
 /// PyTorch's default, which torchvision's ResNets keep.
 const BATCH_NORM_MOMENTUM: f64 = 0.1;
@@ -21,35 +24,50 @@ const BATCH_NORM_MOMENTUM: f64 = 0.1;
 pub(super) struct Replica {
     pub(super) model: ResNet,
     pub(super) optimizer: Optimizer,
+    pub(super) ema: Option<Ema>,
     schedule: Schedule,
+    /// What reports tell is this times the schedule's factor.
+    base_lr: f64,
+    /// Index of the plan's phase.
+    phase: usize,
 }
 
 impl Replica {
-    /// As built, without values of use yet.
-    pub(super) fn new(plan: &Plan, device: Device) -> Result<Self, TrainerError> {
+    /// As built for training in `epoch`, without values of use yet.
+    pub(super) fn new(plan: &Plan, epoch: u32, device: Device) -> Result<Self, TrainerError> {
         let name = plan.model.name.parse().map_err(TrainerError::Model)?;
         let spec = ModelSpec { name, classes: i64::from(plan.data.classes) };
-        let frozen_batch_norm = match plan.model.frozen_batch_norm_trains {
+        phase::check(plan, spec)?;
+        let index = phase::at(plan, epoch)?;
+        let phase = &plan.train.phases[index];
+        let frozen_batch_norm = match plan.train.frozen_batch_norm_trains {
             true => FrozenBatchNorm::Train,
             false => FrozenBatchNorm::Eval,
         };
-        let freezing = Freezing { trainable: plan.model.trainable.clone(), frozen_batch_norm };
-        let model = ResNet::new(spec, &freezing, device).map_err(TrainerError::Model)?;
-        let optimizer = match plan.optimizer {
-            OptimizerPlan::Sgd { lr, momentum, weight_decay, nesterov } => {
-                Optimizer::sgd(Sgd { lr, momentum, weight_decay, nesterov }, model.trainable())
-            }
-        };
-        let schedule = match plan.schedule {
-            SchedulePlan::Cosine { t_max } => Schedule::Cosine { t_max },
-        };
-        Ok(Self { model, optimizer, schedule })
+        let trainable = Trainable::Named(phase::names(phase).map(str::to_owned).collect());
+        let model = ResNet::new(spec, &Freezing { trainable, frozen_batch_norm }, device)
+            .map_err(TrainerError::Model)?;
+        let rates = Rates::new(&phase.groups, &model)?;
+        let births = phase::births(plan, index, &model);
+        let optimizer = Optimizer::new(plan.optimizer.kind, &rates, births, model.trainable());
+        let ema = plan.train.ema_decay.map(|decay| Ema::new(decay, &model));
+        let (schedule, base_lr) = (Schedule::new(plan), plan.optimizer.lr);
+        Ok(Self { model, optimizer, ema, schedule, base_lr, phase: index })
     }
 
     /// The values of a run's first step: by the seed, over which `weights` are laid where they are given.
     pub(super) fn initialise(&mut self, seed: u64, weights: Option<&Path>) -> Result<(), TrainerError> {
         self.model.init(seed);
-        let Some(path) = weights else { return Ok(()) };
+        if let Some(path) = weights {
+            self.lay_weights(path)?;
+        }
+        if let Some(ema) = &mut self.ema {
+            ema.restart(&self.model);
+        }
+        Ok(())
+    }
+
+    fn lay_weights(&mut self, path: &Path) -> Result<(), TrainerError> {
         let read = |source| TrainerError::Read { path: path.display().to_string(), source };
         let bytes = fs::read(path).map_err(read)?;
         let report = self.load_model(&bytes, HeadPolicy::ReplaceIfClassesDiffer, "the initial weights")?;
@@ -65,7 +83,25 @@ impl Replica {
         Ok(())
     }
 
-    /// Parameters and statistics of a checkpoint; the optimizer keeps its state.
+    /// Gets ready for `epoch`. Where a phase of the plan begins with it, the replica is made anew for what that trains;
+    /// every value, and the state of what was trained before, comes along to the bit. Tells whether it was.
+    pub(super) fn enter(&mut self, plan: &Plan, epoch: u32) -> Result<bool, TrainerError> {
+        if phase::at(plan, epoch)? == self.phase {
+            return Ok(false);
+        }
+        let mut next = Self::new(plan, epoch, self.model.device())?;
+        next.model.load_state(&self.model.state(), HeadPolicy::Strict).map_err(TrainerError::Model)?;
+        next.optimizer.load_named_state(&next.model, &self.optimizer.named_state(&self.model))?;
+        if let (Some(ema), Some(former)) = (&mut next.ema, &self.ema) {
+            ema.load(&next.model, &former.named(&self.model)).map_err(TrainerError::Model)?;
+        }
+        let parameters = next.model.trainable().numel();
+        info!(epoch, parameters, "other parameters are trained from here on");
+        *self = next;
+        Ok(true)
+    }
+
+    /// Parameters and statistics of a checkpoint; the optimizer and the running average keep their state.
     pub(super) fn restore(&mut self, model_file: &[u8]) -> Result<(), TrainerError> {
         self.load_model(model_file, HeadPolicy::Strict, "the checkpoint's model").map(|_| ())
     }
@@ -75,19 +111,30 @@ impl Replica {
         bytes: &[u8],
         head: HeadPolicy,
         what: &'static str,
-    ) -> Result<crate::model::LoadReport, TrainerError> {
+    ) -> Result<LoadReport, TrainerError> {
         self.model
             .load_safetensors(bytes, head)
             .map_err(|source: ModelError| TrainerError::Weights { what, source })
     }
 
-    pub(super) fn learning_rate(&self, epoch: u32) -> f64 {
-        self.schedule.lr(self.optimizer.base_lr(), epoch)
+    /// The recipe's learning rate at `position`; groups have their own times the same factor.
+    pub(super) fn learning_rate(&self, position: Position) -> f64 {
+        self.base_lr * self.schedule.factor(position)
     }
 
-    /// One update: `gradient` is the step's, `statistics` the mean over its shards.
-    pub(super) fn update(&mut self, gradient: &Tensor, statistics: &Tensor, learning_rate: f64) {
+    /// The update at `position`: `gradient` is the step's, `statistics` the mean over its shards.
+    pub(super) fn update(&mut self, gradient: &Tensor, statistics: &Tensor, position: Position) {
         self.model.move_statistics(statistics, BATCH_NORM_MOMENTUM);
-        self.optimizer.step(self.model.trainable_mut(), gradient, learning_rate);
+        let factor = self.schedule.factor(position);
+        self.optimizer.step(self.model.trainable_mut(), gradient, factor, position.step);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.model);
+        }
+    }
+
+    /// Shows the model with the running average for weights, where there is one.
+    pub(super) fn show_average<R>(&mut self, look: impl FnOnce(&ResNet) -> R) -> Option<R> {
+        let ema = self.ema.as_ref()?;
+        Some(ema.show(&mut self.model, look))
     }
 }

@@ -10,13 +10,14 @@ use super::epoch::EpochState;
 use super::error::TrainerError;
 use crate::data::dataset::Dataset;
 use crate::data::order::{self, StepSlices};
-use crate::data::{DataError, Needs, evaluation};
-use crate::plan::{Plan, Split};
+use crate::data::{Augment, Augmenter, Batch, DataError, Look, Needs, evaluation};
+use crate::plan::{AugmentPlan, Plan, Split};
 
 /// The same on every member, but for the device that it lies on.
 #[derive(Debug)]
 pub(super) struct Samples {
     dataset: Dataset,
+    augmenter: Augmenter,
     seed: u64,
     cut: StepSlices,
     train: Vec<u32>,
@@ -51,9 +52,9 @@ impl Samples {
             train_samples: data.train_samples,
             test_samples: data.test_samples,
             classes: data.classes,
-            mean: data.mean.clone(),
-            std: data.std.clone(),
+            look: Look { size: data.image_size.get(), mean: data.mean.clone(), std: data.std.clone() },
         };
+        let augmenter = Augmenter::new(settings(&plan.augment), plan.seed, data.image_size.get())?;
         let dataset = Dataset::open(path, None, &needs, device)?;
         let (train, validation) = order::split(plan.seed, data.train_samples, data.validation_samples);
         let count = u32::try_from(train.len()).expect("a part of a u32 of samples");
@@ -68,10 +69,12 @@ impl Samples {
             validation = validation.len(),
             height,
             width,
+            image_size = data.image_size,
             "data set opened"
         );
         Ok(Self {
             dataset,
+            augmenter,
             seed: plan.seed,
             cut,
             train,
@@ -100,7 +103,12 @@ impl Samples {
         StepSamples { order, slices }
     }
 
-    /// Images [N, 3, H, W] and labels [N] on the device.
+    /// The training samples `ids`, a shard's slice of a step of `epoch` or a part of it, augmented, on the device.
+    pub(super) fn train_batch(&self, epoch: u32, ids: &[u32]) -> Result<Batch, TrainerError> {
+        Ok(self.dataset.train_batch(&self.augmenter, epoch, ids)?)
+    }
+
+    /// Images [N, 3, S, S] as they are, at the network's size, and labels [N], on the device.
     pub(super) fn batch(&self, split: Split, ids: &[u32]) -> Result<(Tensor, Tensor), TrainerError> {
         Ok(self.dataset.batch(split, ids)?)
     }
@@ -120,6 +128,34 @@ impl Samples {
         let blocks = evaluation::blocks(ids, self.eval_block);
         let count = u32::try_from(blocks.len()).expect("not more blocks than samples");
         evaluation::blocks_of(rank, world_size, count).map(move |block| (block, blocks[block as usize]))
+    }
+}
+
+/// The data's own type, as they know nothing of plans.
+fn settings(plan: &AugmentPlan) -> Augment {
+    let AugmentPlan {
+        crop_padding,
+        resized_crop,
+        flip,
+        brightness,
+        contrast,
+        saturation,
+        hue,
+        erasing,
+        mixup,
+        cutmix,
+    } = *plan;
+    Augment {
+        crop_padding,
+        resized_crop,
+        flip,
+        brightness,
+        contrast,
+        saturation,
+        hue,
+        erasing,
+        mixup,
+        cutmix,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The trainer driven by plain channels: whoever takes part and wherever it is interrupted, the results are the same.
 
+mod settings;
+
 use std::collections::HashMap;
 use std::fs;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -15,7 +17,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::collective::{Cancel, Listener};
-use crate::plan::{self, OptimizerPlan, Position, Split};
+use crate::plan::{self, Position, Split};
 
 /// Far beyond what a step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -122,6 +124,16 @@ impl Member {
         }
     }
 
+    /// Ends its session and returns all of its snapshots that nobody has looked at.
+    fn finish(self) -> Vec<Snapshot> {
+        let Self { commands, reports, thread, mut snapshots, .. } = self;
+        drop(commands);
+        let snapshot = |report| if let Report::Snapshot(snapshot) = report { Some(snapshot) } else { None };
+        snapshots.extend(reports.iter().filter_map(snapshot));
+        thread.join().unwrap().unwrap();
+        snapshots
+    }
+
     /// Ends its session and returns how the trainer took it.
     fn end(self) -> Result<(), TrainerError> {
         drop(self.commands);
@@ -144,7 +156,11 @@ fn essence(members: &mut [Member]) -> ([u8; 32], Metrics, Ledger, Vec<(u32, Metr
 }
 
 fn verdict(save: bool, hold: bool, restore: Option<Vec<u8>>) -> Command {
-    Command::Verdict(Verdict { generation: 1, epoch: 0, restore, save, hold })
+    verdict_on(0, save, hold, restore)
+}
+
+fn verdict_on(epoch: u32, save: bool, hold: bool, restore: Option<Vec<u8>>) -> Command {
+    Command::Verdict(Verdict { generation: 1, epoch, restore, save, hold })
 }
 
 #[test]
@@ -216,11 +232,16 @@ fn a_verdict_restores_then_saves_and_a_held_member_evaluates() {
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_with_the_step_named() {
     let (_dir, path) = dataset();
-    let optimizer = OptimizerPlan::Sgd { lr: 1e38, momentum: 0.0, weight_decay: 0.0, nesterov: false };
-    let mut members = begin(&Plan { optimizer, ..plan::sample() }, &path, &[2], None);
-    let error = members.remove(0).thread.join().unwrap().unwrap_err();
-    assert_eq!(error.kind(), FailureKind::Run);
-    assert!(error.to_string().contains("in step 2"), "{error}");
+    for clip_norm in [None, Some(1e38)] {
+        let mut plan = plan::sample();
+        plan.train.phases[0].groups[0].lr = 1e38;
+        plan.train.clip_norm = clip_norm;
+        let mut members = begin(&plan, &path, &[2], None);
+        let error = members.remove(0).thread.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Run);
+        let said = error.to_string();
+        assert!(said.starts_with("the loss became ") && said.contains("in step 2"), "{said}");
+    }
 }
 
 #[test]

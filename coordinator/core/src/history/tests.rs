@@ -15,6 +15,7 @@ fn spec() -> RunSpec {
         test_samples: 10,
         eval_block: 8,
         select: SelectSpec { split: Split::Val, restore: Restore::Never, patience: 0 },
+        ema: false,
         keep: 2,
         join_timeout_ms: 60_000,
     }
@@ -28,6 +29,7 @@ fn row(epoch: u32, correct: u64) -> EpochRow {
         train: Metrics { loss_sum: 0.1 + 0.2, correct: 1, count: 40 },
         split: Split::Val,
         eval: Metrics { loss_sum: 1.0 / 3.0, correct, count: 20 },
+        ema: None,
         improved: true,
         restored: None,
         ledger: LedgerRow { expected: 40, seen: 40, digest: "ef".into(), ..LedgerRow::default() },
@@ -180,6 +182,7 @@ fn every_kind() -> Vec<Entry> {
         train_samples: 50_000,
         test_samples: 10_000,
         weights_digest: Some("11".into()),
+        classes: vec!["cat".into(), "d\u{f6}g".into()],
     };
     let member = MemberEntry {
         worker: "w \"0\"".into(),
@@ -194,7 +197,7 @@ fn every_kind() -> Vec<Entry> {
         Entry::Created { spec: spec(), origin },
         resumed(20, &[10, 30]),
         Entry::GenerationBegan { generation: Generation(u64::MAX), members: vec![member], position },
-        Entry::EpochEnded(EpochRow { restored: Some(Step(1)), ..row(2, 3) }),
+        Entry::EpochEnded(EpochRow { restored: Some(Step(1)), ema: Some(row(2, 3).eval), ..row(2, 3) }),
         stored(10),
         Entry::CheckpointDeleted { step: Step(3) },
         Entry::WorkerLost {

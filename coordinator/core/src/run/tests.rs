@@ -20,6 +20,7 @@ fn spec() -> RunSpec {
         test_samples: 10,
         eval_block: 8,
         select: SelectSpec { split: Split::Val, restore: Restore::Never, patience: 0 },
+        ema: false,
         keep: 2,
         join_timeout_ms: 60_000,
     }
@@ -154,6 +155,10 @@ impl Bench {
                 ledger: LedgerRow { expected: 40, seen: 40, ..LedgerRow::default() },
                 split: spec.select.split,
                 blocks: dealt(spec.eval_samples, correct, rank, names.len()),
+                ema_blocks: match spec.ema {
+                    true => dealt(spec.eval_samples, correct + 1, rank, names.len()),
+                    false => Vec::new(),
+                },
                 weights_digest: "ab".into(),
                 train_ms: 100 + rank as u64,
                 eval_ms: 10 + rank as u64,

@@ -6,7 +6,7 @@ use super::{Phase, Run, Stage};
 use crate::epoch::{check_agreement, combine_blocks};
 use crate::retention::superseded;
 use crate::{
-    CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow, Generation, Message,
+    BlockMetrics, CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow, Generation, Message,
     Position, Reject, Restore, Step, Verdict, WorkerName,
 };
 
@@ -51,11 +51,14 @@ impl Run {
             return Err(Disagreement::Epoch { found, expected, step });
         }
         let split = spec.select.split;
-        let blocks = reports.values().flat_map(|report| &report.blocks);
-        let eval = combine_blocks(split, spec.eval_samples, spec.eval_block, blocks)?;
-        if !eval.loss_sum.is_finite() {
-            return Err(Disagreement::NotFinite { split, epoch: first.epoch.0 });
-        }
+        let combined = |blocks: fn(&EpochReport) -> &Vec<BlockMetrics>| {
+            let blocks = reports.values().flat_map(blocks);
+            let metrics = combine_blocks(split, spec.eval_samples, spec.eval_block, blocks)?;
+            let finite = metrics.loss_sum.is_finite().then_some(metrics);
+            finite.ok_or(Disagreement::NotFinite { split, epoch: first.epoch.0 })
+        };
+        let eval = combined(|report| &report.blocks)?;
+        let ema = if spec.ema { Some(combined(|report| &report.ema_blocks)?) } else { None };
         let slowest = |ms: fn(&EpochReport) -> u64| reports.values().map(ms).max().unwrap_or_default();
         Ok(EpochRow {
             epoch: first.epoch,
@@ -64,6 +67,7 @@ impl Run {
             train: first.train,
             split,
             eval,
+            ema,
             improved: self.history.best().is_none_or(|best| eval.accuracy() > best.eval.accuracy()),
             restored: None,
             ledger: first.ledger.clone(),

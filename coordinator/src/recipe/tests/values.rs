@@ -20,7 +20,15 @@ const WRONG: &[(&str, &str)] = &[
     ("precision = \"bf16\"", "`precision` must be \"fp32\", but is \"bf16\""),
     ("threads = 257", "`threads` must be a whole number from 1 to 256, but is 257"),
     ("exact = 1", "`exact` must be true or false, but is 1"),
-    ("data.image_size = 224", "`data.image_size` must be 32, but is 224"),
+    ("data.image_size = 7", "`data.image_size` must be a whole number from 8 to 512, but is 7"),
+    ("data.test_fraction = 1", "`data.test_fraction` must be a fraction between 0 and 1, but is 1"),
+    ("augment.flip = 1.5", "`augment.flip` must be a number from 0 to 1, but is 1.5"),
+    ("augment.hue = 0.6", "`augment.hue` must be a number from 0 to 0.5, but is 0.6"),
+    ("augment.resized_crop = 0", "`augment.resized_crop` must be a number above 0, at most 1 (off), but is 0"),
+    (
+        "augment = { resized_crop = 0.5, crop_padding = 4 }",
+        "`augment.resized_crop` must be 1 (off) with augment.crop_padding, but is 0.5",
+    ),
     ("data.train = 0", "`data.train` must be a whole number, at least 1, but is 0"),
     ("data.train = 50001", "`data.train` must be at most 50000, all that cifar10 has, but is 50001"),
     ("data.test = 10001", "`data.test` must be at most 10000, all that cifar10 has, but is 10001"),
@@ -39,8 +47,8 @@ const WRONG: &[(&str, &str)] = &[
         "`model.name` must be \"resnet18\" or \"resnet34\" or \"resnet50\" or \"resnet101\" or \"resnet152\", but is \"resnet5\"",
     ),
     (
-        "model.weights = \"w.pth\"",
-        "`model.weights` must be \"none\" or the path of a .safetensors file, but is \"w.pth\"",
+        "model.weights = \"w.zip\"",
+        "`model.weights` must be \"none\", \"imagenet1k-v1\", \"imagenet1k-v2\" or the path of a .pth, .pt or .safetensors file, but is \"w.zip\"",
     ),
     (
         "train.trainable = \"fc.*\"",
@@ -56,7 +64,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "train.trainable = [\"[\"]",
-        "`[` of `train.trainable` is not a glob in my.toml, line 1: unclosed character class; missing ']'",
+        "`[` of `train.trainable` is not a glob: unclosed character class; missing ']' in my.toml, line 1",
     ),
     ("train.trainable = [\"layr4.*\"]", "`layr4.*` of `train.trainable` matches no parameter of resnet50"),
     ("optimizer.lr = 0", "`optimizer.lr` must be a number above 0, but is 0"),
@@ -69,6 +77,39 @@ const WRONG: &[(&str, &str)] = &[
         "optimizer = { nesterov = true, momentum = 0 }",
         "`optimizer.momentum` must be above 0 with optimizer.nesterov = true, but is 0",
     ),
+    (
+        "model = { name = \"resnet34\", weights = \"imagenet1k-v2\" }",
+        "`model.weights` must be \"imagenet1k-v1\" with resnet34, but is \"imagenet1k-v2\"",
+    ),
+    (
+        "train = { trainable = [\"fc\"], frozen = [\"conv1\"] }",
+        "`train.frozen` must be absent beside train.trainable, but is [\"conv1\"]",
+    ),
+    (
+        "train.group = [{ match = \"fc\" }]",
+        "`train.group.lr` must be a number above 0, but is missing",
+    ),
+    ("train.group = [{ lr = 1 }]", "`train.group.match` must be a pattern, such as \"layer4.*\", but is missing"),
+    (
+        "train.group = 3",
+        "`train.group` must be a list of sections, [[train.group]] with match and lr below, but is 3",
+    ),
+    (
+        "train.unfreeze_at = 3",
+        "`train.unfreeze_at` must be a table, such as { epoch = 3, patterns = [\"*\"] }, but is 3",
+    ),
+    (
+        "train.unfreeze_at = { epoch = 0, patterns = [\"*\"] }",
+        "`train.unfreeze_at.epoch` must be a whole number, at least 1 (epochs count from 0), but is 0",
+    ),
+    ("train.label_smoothing = 1", "`train.label_smoothing` must be a number from 0 (off) to below 1, but is 1"),
+    (
+        "train.accumulate = 101",
+        "`batch` must be at least 2 times shards times train.accumulate, 404, but is 200",
+    ),
+    ("optimizer.beta2 = 1", "`optimizer.beta2` must be a number from 0 to below 1, but is 1"),
+    ("schedule.warmup_epochs = 100", "`schedule.warmup_epochs` must be below epochs, 100, but is 100"),
+    ("schedule.div_factor = 0", "`schedule.div_factor` must be a number, at least 1, but is 0"),
     ("schedule.t_max = 0", "`schedule.t_max` must be a whole number, at least 1, but is 0"),
     ("select.split = 1979-05-27", "`select.split` must be \"val\" or \"test\", but is 1979-05-27"),
     ("checkpoint.keep = 0", "`checkpoint.keep` must be a whole number, at least 1, but is 0"),

@@ -16,6 +16,20 @@ fn the_row_tells_what_the_members_reported() {
 }
 
 #[test]
+fn a_running_average_is_told_beside_the_weights_and_decides_nothing() {
+    let mut bench = Bench::training(with(|spec| spec.ema = true));
+    bench.end_epoch(5);
+    let row = bench.run.history.rows[0].clone();
+    assert_eq!(row.eval.correct, 5);
+    assert_eq!(row.ema.map(|ema| (ema.correct, ema.count)), Some((6, 20)));
+    bench.store(10);
+    let mut reports = bench.reports(5);
+    reports[0].1.ema_blocks.clear();
+    bench.report(reports);
+    assert!(matches!(bench.run.history.outcome, Some(Outcome::Failed { .. })), "blocks are missing");
+}
+
+#[test]
 fn verdicts_follow_the_restore_rule_and_only_a_higher_accuracy_improves() {
     /// Restore, the epochs' accuracies, the step that each verdict restores, and which epochs improve.
     type Case = (Restore, [u64; 3], [Option<u64>; 3], [bool; 3]);
