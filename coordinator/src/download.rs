@@ -93,11 +93,7 @@ impl DownloadProgress for NoProgress {
 ///
 /// # Errors
 /// [`DownloadError`]; what has arrived stays for the next attempt, unless it failed its checksum.
-pub fn fetch(
-    source: &Source,
-    dir: &Path,
-    progress: &dyn DownloadProgress,
-) -> Result<PathBuf, DownloadError> {
+pub fn fetch(source: &Source, dir: &Path, progress: &dyn DownloadProgress) -> Result<PathBuf, DownloadError> {
     let path = dir.join(source.file_name());
     if is_whole(&path, source)? {
         return Ok(path);

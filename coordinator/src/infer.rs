@@ -28,7 +28,7 @@ pub enum InferError {
     Refused { reason: String, code: i32 },
     #[error("the worker's process ended ({how}){said}")]
     Ended { how: String, said: String },
-    #[error("stopped")]
+    #[error("stopped by a signal, before it was done")]
     Stopped(StopSignal),
     #[error("the worker's job cannot be written: {0}")]
     Job(serde_json::Error),

@@ -77,7 +77,11 @@ fn resolve_from(
 ) -> Result<Option<Resolved>, WeightsError> {
     let official = |recipe| {
         let name = official::file_name(model, recipe).ok_or(WeightsError::NoSuchOfficial { model })?;
-        Ok::<PathBuf, WeightsError>(download::fetch(&official::source(base_url, name), cache.dir(), progress)?)
+        Ok::<PathBuf, WeightsError>(download::fetch(
+            &official::source(base_url, name),
+            cache.dir(),
+            progress,
+        )?)
     };
     let path = match weights {
         Weights::None => return Ok(None),
@@ -102,10 +106,14 @@ pub fn load(path: &Path, model: Option<ModelName>) -> Result<LoadedWeights, Weig
     let model = model.unwrap_or_else(|| fit.nearest());
     let (state, mut notes) = fit.read(model)?;
     if file.is_model {
-        notes.insert(0, "the file is a whole model: its numbers are read, and its code is not run".to_owned());
+        notes
+            .insert(0, "the file is a whole model: its numbers are read, and its code is not run".to_owned());
     }
     if !fit.prefix.is_empty() {
-        notes.insert(0, format!("the weights are those under `{}` in the file", fit.prefix.trim_end_matches('.')));
+        notes.insert(
+            0,
+            format!("the weights are those under `{}` in the file", fit.prefix.trim_end_matches('.')),
+        );
     }
     // In range: `read` has bounded it, and a head without a bias is an error there.
     let classes = fit.classes().unwrap_or_default() as u32;

@@ -13,7 +13,9 @@ fn write_pictures(folder: &Path, classes: &[&str], count: u32) {
         fs::create_dir_all(&folder).unwrap();
         for index in 0..count {
             let pixel = image::Rgb([80 * class, 255 - 80 * class, (index * 9) as u8]);
-            image::RgbImage::from_pixel(40 + index, 36, pixel).save(folder.join(format!("{index}.png"))).unwrap();
+            image::RgbImage::from_pixel(40 + index, 36, pixel)
+                .save(folder.join(format!("{index}.png")))
+                .unwrap();
         }
     }
 }

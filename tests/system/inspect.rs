@@ -125,7 +125,8 @@ fn weights_in_pytorchs_format_start_a_run_as_their_safetensors_twin_does() {
 
 #[test]
 fn a_summary_counts_what_trains() {
-    let arguments = ["summary", "--model", "resnet50", "--classes", "10", "--image-size", "32", "--trainable", "fc"];
+    let arguments =
+        ["summary", "--model", "resnet50", "--classes", "10", "--image-size", "32", "--trainable", "fc"];
     let text = lockstep(&arguments, 0).stdout;
     for line in ["Total params: 23,528,522", "Trainable params: 20,490", "Estimated Total Size (MB): 95.63"] {
         assert!(text.contains(line), "{line} in\n{text}");

@@ -148,7 +148,7 @@ fn version(args: &OutputArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Whatever happens is told in one line, by who runs this on the user's behalf or by the user's terminal.
+/// Runs a verb, and tells in one line what went wrong.
 fn verb(run: impl FnOnce() -> Result<(), VerbError> + UnwindSafe) -> ExitCode {
     // libtorch's refusals in forward are panics, told below.
     std::panic::set_hook(Box::new(|_| {}));

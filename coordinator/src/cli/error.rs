@@ -76,6 +76,10 @@ impl From<crate::weights::WeightsError> for CliError {
 
 impl From<crate::trained::TrainedError> for CliError {
     fn from(error: crate::trained::TrainedError) -> Self {
-        Self { message: error.to_string(), hint: error.hint(), code: code::DATA }
+        use crate::trained::TrainedError::{AverageOfFile, NotFound};
+        // A name that was mistyped is no data that is missing.
+        let is_usage = matches!(error, NotFound { .. } | AverageOfFile { .. });
+        let code = if is_usage { code::USAGE } else { code::DATA };
+        Self { message: error.to_string(), hint: error.hint(), code }
     }
 }

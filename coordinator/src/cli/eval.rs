@@ -90,7 +90,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<u8, CliError> {
     worker.calls.check_stopped()?;
     files::write(&out, &metrics, &report, &model, &samples)?;
     if args.json {
-        print(&format!("{metrics:#}\n"))?;
+        print(&files::json_text(&metrics))?;
     } else {
         print(&table::text(&headline(&model, &samples), &report))?;
     }

@@ -46,7 +46,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<u8, CliError> {
     trained.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let path = args.out.clone().unwrap_or_else(|| default_path(&trained, args, which));
     let exported = export(&trained, args.format, &path, args.force)?;
-    print(&trained, &exported, args).map_err(|error| CliError::new(code::FAILED, format!("writing: {error}")))?;
+    print(&trained, &exported, args)
+        .map_err(|error| CliError::new(code::FAILED, format!("writing: {error}")))?;
     Ok(0)
 }
 
@@ -59,7 +60,8 @@ fn default_path(trained: &TrainedModel, args: &ExportArgs, which: Which) -> Path
             PathBuf::from(format!("{}-{}{ema}.{extension}", trained.name, which.as_str()))
         }
         None => {
-            let stem = Path::new(&trained.name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let stem =
+                Path::new(&trained.name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
             PathBuf::from(format!("{stem}.{extension}"))
         }
     }
@@ -94,9 +96,8 @@ impl From<ExportError> for CliError {
     fn from(error: ExportError) -> Self {
         let message = error.to_string();
         match error {
-            ExportError::Exists { .. } => {
-                Self::new(code::USAGE, message).hint("choose another name with --out PATH, or replace it with --force")
-            }
+            ExportError::Exists { .. } => Self::new(code::USAGE, message)
+                .hint("choose another name with --out PATH, or replace it with --force"),
             ExportError::Io { .. } => {
                 Self::new(code::FAILED, message).hint("choose another place with --out PATH")
             }

@@ -60,7 +60,7 @@ pub enum DataError {
     #[error("the class folder {} has no pictures in it", folder.display())]
     EmptyClass { folder: PathBuf },
 
-    #[error("all {broken} pictures of the class folder {} are broken", folder.display())]
+    #[error("the class folder {} has broken pictures only ({broken})", folder.display())]
     AllBroken { folder: PathBuf, broken: usize },
 
     #[error("the class folder {} has no counterpart in {}", folder.display(), other.display())]

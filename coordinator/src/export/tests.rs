@@ -86,7 +86,10 @@ fn an_archive_has_pytorchs_records_uncompressed_and_aligned() {
     }
     assert_eq!(names[..3], ["archive/data.pkl", "archive/byteorder", "archive/data/0"]);
     assert_eq!(names[124..], ["archive/version", "archive/lockstep.json"]);
-    assert!(encode(&state(), &Description::of(&trained), Format::Pth).unwrap() == bytes, "equal models, equal bytes");
+    assert!(
+        encode(&state(), &Description::of(&trained), Format::Pth).unwrap() == bytes,
+        "equal models, equal bytes"
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ struct Layout {
     rows: u32,
     /// A tile without the gap that follows it.
     tile: (u32, u32),
-    /// The side of each picture's place.
+    /// The side of every picture, however many pixels it has of its own: what is to be compared is equally large.
     side: u32,
 }
 
@@ -119,11 +119,8 @@ pub fn write_gallery(path: &Path, title: &str, tiles: &[Tile]) -> anyhow::Result
 
 fn draw_tile(area: &Area<'_>, tile: &Tile, corner: (u32, u32), layout: &Layout) -> anyhow::Result<()> {
     for (index, picture) in (0_u32..).zip(&tile.pictures) {
-        let drawn = drawn(picture);
-        // In the middle of its place.
-        let inset = (layout.side * SCALE - drawn.width()) / 2;
-        let left = (corner.0 + index * (layout.side + PAIR_GAP)) * SCALE + inset;
-        let at = (left.cast_signed(), (corner.1 * SCALE + inset).cast_signed());
+        let drawn = drawn(picture, layout.side * SCALE);
+        let at = (px(corner.0 + index * (layout.side + PAIR_GAP)), px(corner.1));
         let size = drawn.dimensions();
         let element = BitMapElement::<_>::with_owned_buffer(at, size, drawn.into_raw());
         area.draw(&element.ok_or_else(|| anyhow::anyhow!("a picture does not fill its place"))?)?;
@@ -142,21 +139,20 @@ fn draw_tile(area: &Area<'_>, tile: &Tile, corner: (u32, u32), layout: &Layout) 
     Ok(())
 }
 
-/// Pixels of the PNG file that a picture's side takes.
+/// Pixels of the PNG file that a picture's side takes where no other is larger.
 fn shown_side(side: u32) -> u32 {
     if side > SIDE_MAX { SIDE_MAX } else { side * SIDE_MIN.div_ceil(side) }
 }
 
-/// The picture in pixels of the drawing.
-fn drawn(picture: &Picture) -> RgbImage {
+/// The picture as large as its place is, in pixels of the drawing.
+fn drawn(picture: &Picture, shown: u32) -> RgbImage {
     let Picture { side, planes } = picture;
     let plane = (*side * *side) as usize;
     let image = RgbImage::from_fn(*side, *side, |x, y| {
         let at = (y * side + x) as usize;
         Rgb([planes[at], planes[plane + at], planes[2 * plane + at]])
     });
-    let shown = shown_side(*side) * SCALE;
-    let filter = if shown_side(*side) < *side { FilterType::Triangle } else { FilterType::Nearest };
+    let filter = if shown.is_multiple_of(*side) { FilterType::Nearest } else { FilterType::Triangle };
     imageops::resize(&image, shown, shown, filter)
 }
 
@@ -214,7 +210,7 @@ mod tests {
             let red = sheet.pixels().filter(|pixel| pixel.0 == [200, 0, 0]).count();
             assert_eq!(red, (shown * shown) as usize, "{}", picture.side);
         }
-        // Pairs of which one half is larger than the other.
+        // Pairs of which one half has more pixels than the other.
         let tiles = [tile(vec![pictures[0].clone(), pictures[5].clone()], &["a"]), tile(vec![], &["b"])];
         let layout = Layout::of(&tiles);
         assert_eq!((layout.side, layout.tile), (224, (224 * 2 + PAIR_GAP, 224 + LINE_HEIGHT)));

@@ -174,7 +174,10 @@ mod tests {
 
     #[test]
     fn a_key_far_from_all_is_answered_with_the_list_of_its_section() {
-        assert_eq!(hint("select.gamma_of_the_step"), "the keys of [select] are split, metric, restore, patience");
+        assert_eq!(
+            hint("select.gamma_of_the_step"),
+            "the keys of [select] are split, metric, restore, patience"
+        );
         assert!(hint("whatever_this_is").starts_with("the keys and sections of a recipe are seed, batch,"));
     }
 }

@@ -108,9 +108,8 @@ fn validation(reader: &Reader<'_>, split: SelectSplit) -> Result<Validation, Rec
 
 fn augment(reader: &Reader<'_>) -> Result<Augment, RecipeError> {
     let share = |key| reader.number(key, 0.0, |share| (0.0..=1.0).contains(&share), "a number from 0 to 1");
-    let alpha = |key| {
-        reader.number(key, 0.0, |alpha| (0.0..=100.0).contains(&alpha), "a number from 0 (off) to 100")
-    };
+    let alpha =
+        |key| reader.number(key, 0.0, |alpha| (0.0..=100.0).contains(&alpha), "a number from 0 (off) to 100");
     Ok(Augment {
         crop_padding: reader.count("augment.crop_padding", 0, 0..=256)?,
         resized_crop: reader.number(
@@ -137,7 +136,8 @@ fn augment(reader: &Reader<'_>) -> Result<Augment, RecipeError> {
 
 fn weights(reader: &Reader<'_>) -> Result<Weights, RecipeError> {
     const KEY: &str = "model.weights";
-    let expected = "\"none\", \"imagenet1k-v1\", \"imagenet1k-v2\" or the path of a .pth, .pt or .safetensors file";
+    let expected =
+        "\"none\", \"imagenet1k-v1\", \"imagenet1k-v2\" or the path of a .pth, .pt or .safetensors file";
     let Some(text) = reader.text(KEY, expected)? else { return Ok(Weights::None) };
     let is_file = |text: &str| [".safetensors", ".pth", ".pt"].iter().any(|ending| text.ends_with(ending));
     match text.as_str() {
@@ -146,7 +146,8 @@ fn weights(reader: &Reader<'_>) -> Result<Weights, RecipeError> {
         "imagenet1k-v2" => Ok(Weights::Imagenet1kV2),
         _ if is_file(&text) => Ok(Weights::File(PathBuf::from(text))),
         _ => {
-            let near = super::key::nearest(&text.to_lowercase(), ["imagenet1k-v1", "imagenet1k-v2"].into_iter());
+            let near =
+                super::key::nearest(&text.to_lowercase(), ["imagenet1k-v1", "imagenet1k-v2"].into_iter());
             let hint = match near {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => "rename the file if it is one: its ending tells how to read it".to_owned(),

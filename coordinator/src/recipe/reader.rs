@@ -37,7 +37,13 @@ impl<'a> Reader<'a> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    pub(crate) fn invalid(&self, key: &str, expected: &str, found: String, hint: Option<String>) -> RecipeError {
+    pub(crate) fn invalid(
+        &self,
+        key: &str,
+        expected: &str,
+        found: String,
+        hint: Option<String>,
+    ) -> RecipeError {
         RecipeError::Invalid {
             key: key.to_owned(),
             expected: expected.to_owned(),
@@ -47,7 +53,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn whole(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, RecipeError> {
+    /// About a field of the table that is `key`'s value.
+    pub(crate) fn invalid_field(&self, key: &str, field: &str, expected: &str, found: String) -> RecipeError {
+        RecipeError::Invalid {
+            key: format!("{key}.{field}"),
+            expected: expected.to_owned(),
+            found,
+            origin: Box::new(self.layers.origin(key)),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn whole(
+        &self,
+        key: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, RecipeError> {
         let Some(value) = self.value(key) else { return self.in_range(key, default, &range) };
         match value.as_integer().map(u64::try_from) {
             Some(Ok(number)) => self.in_range(key, number, &range),
@@ -62,7 +84,12 @@ impl<'a> Reader<'a> {
         Err(self.invalid(key, &whole_number(range), number.to_string(), None))
     }
 
-    pub(crate) fn count(&self, key: &str, default: u32, range: RangeInclusive<u32>) -> Result<u32, RecipeError> {
+    pub(crate) fn count(
+        &self,
+        key: &str,
+        default: u32,
+        range: RangeInclusive<u32>,
+    ) -> Result<u32, RecipeError> {
         let range = u64::from(*range.start())..=u64::from(*range.end());
         let number = self.whole(key, u64::from(default), range)?;
         Ok(u32::try_from(number).expect("the range is one of u32"))

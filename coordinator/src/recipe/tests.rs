@@ -12,33 +12,8 @@ mod values;
 
 const SHORT: &str = "[data]\nname = \"cifar10\"\n";
 
-fn loaded(text: &str, sets: &[&str], env: &[(&str, &str)]) -> Result<Loaded, RecipeError> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("my.toml");
-    std::fs::write(&file, text).unwrap();
-    Recipe::load(&Sources {
-        file: Some(file),
-        sets: sets.iter().map(|set| (*set).to_owned()).collect(),
-        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        default_shards: 2,
-    })
-}
-
-/// The error's text without the folder of the file, and its hint.
-fn refused(text: &str, sets: &[&str], env: &[(&str, &str)]) -> (String, String) {
-    let error = loaded(text, sets, env).unwrap_err();
-    let message = error.to_string();
-    let message = match (message.find("in /"), message.find("/my.toml")) {
-        (Some(start), Some(end)) => format!("{}{}", &message[..start + 3], &message[end + 1..]),
-        _ => message,
-    };
-    (message, error.hint().unwrap_or_default())
-}
-
-#[test]
-fn what_is_left_out_gets_the_documented_default() {
-    let Loaded { recipe, origins, .. } = loaded(SHORT, &[], &[]).unwrap();
-    let text = "seed = 7
+/// What a recipe that only names its data resolves to.
+const DEFAULTS: &str = "seed = 7
 batch = 200
 shards = 2
 epochs = 100
@@ -112,7 +87,34 @@ patience = 0
 every_steps = 0
 keep = 3
 ";
-    assert_eq!(recipe.to_toml(), text);
+
+fn loaded(text: &str, sets: &[&str], env: &[(&str, &str)]) -> Result<Loaded, RecipeError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.toml");
+    std::fs::write(&file, text).unwrap();
+    Recipe::load(&Sources {
+        file: Some(file),
+        sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        default_shards: 2,
+    })
+}
+
+/// The error's text without the folder of the file, and its hint.
+fn refused(text: &str, sets: &[&str], env: &[(&str, &str)]) -> (String, String) {
+    let error = loaded(text, sets, env).unwrap_err();
+    let message = error.to_string();
+    let message = match (message.find("in /"), message.find("/my.toml")) {
+        (Some(start), Some(end)) => format!("{}{}", &message[..start + 3], &message[end + 1..]),
+        _ => message,
+    };
+    (message, error.hint().unwrap_or_default())
+}
+
+#[test]
+fn what_is_left_out_gets_the_documented_default() {
+    let Loaded { recipe, origins, .. } = loaded(SHORT, &[], &[]).unwrap();
+    assert_eq!(recipe.to_toml(), DEFAULTS);
     assert_eq!(origins["seed"], Origin::Default);
     assert!(!origins.contains_key("data.path"), "a key without a value comes from nowhere");
     assert!(matches!(&origins["data.name"], Origin::File { line: 2, .. }));

@@ -102,6 +102,11 @@ impl Check<'_> {
 
     fn augment(&self, recipe: &Recipe) -> Result<(), RecipeError> {
         let augment = &recipe.augment;
+        if augment.crop_padding >= recipe.data.image_size {
+            let expected = format!("below data.image_size, {}", recipe.data.image_size);
+            let keys = ["augment.crop_padding", "data.image_size"];
+            return Err(self.fail(&keys, expected, augment.crop_padding, None));
+        }
         if augment.crop_padding == 0 || augment.resized_crop >= 1.0 {
             return Ok(());
         }

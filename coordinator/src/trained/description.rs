@@ -83,7 +83,8 @@ impl Description {
     ) -> Result<Self, TrainedError> {
         let wrong = |reason: String| TrainedError::Description { path: path.to_owned(), reason };
         let description: Self = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        let Self { format, classes, image_size, normalisation: Normalisation { mean, std }, .. } = &description;
+        let Self { format, classes, image_size, normalisation: Normalisation { mean, std }, .. } =
+            &description;
         if *format != FORMAT_VERSION {
             return Err(wrong(format!("its format is {format}, and this version reads {FORMAT_VERSION}")));
         }
@@ -97,7 +98,9 @@ impl Description {
         if !(8..=512).contains(image_size) {
             return Err(wrong(format!("its picture size is {image_size}, expected 8 to 512")));
         }
-        if !mean.iter().all(|value| value.is_finite()) || !std.iter().all(|value| *value > 0.0 && value.is_finite()) {
+        if !mean.iter().all(|value| value.is_finite())
+            || !std.iter().all(|value| *value > 0.0 && value.is_finite())
+        {
             return Err(wrong("its normalisation is none".to_owned()));
         }
         Ok(description)

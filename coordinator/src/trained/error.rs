@@ -67,7 +67,9 @@ impl TrainedError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NotFound { nearest: Some(name), .. } => return Some(format!("did you mean the run {name}?")),
+            Self::NotFound { nearest: Some(name), .. } => {
+                return Some(format!("did you mean the run {name}?"));
+            }
             Self::NotFound { home, .. } => {
                 return Some(format!(
                     "runs lie in {}, another home is chosen with --home DIR; files are .safetensors, .pth or .pt",
@@ -80,10 +82,14 @@ impl TrainedError {
             }
             Self::Damaged { run, .. } => return Some(format!("try --best, or `lockstep resume {run}`")),
             Self::NoAverage { .. } => "leave --ema out; train.ema_decay = 0.999 in the recipe keeps one",
-            Self::AverageOfFile { .. } => "leave --ema out; `lockstep export RUN --ema` writes the average into a file",
+            Self::AverageOfFile { .. } => {
+                "leave --ema out; `lockstep export RUN --ema` writes the average into a file"
+            }
             Self::Description { .. } => "export it again from its run",
             Self::Weights(error) => return error.hint(),
-            Self::Average { .. } | Self::Io { .. } | Self::RunFile { .. } | Self::Recipe { .. } => return None,
+            Self::Average { .. } | Self::Io { .. } | Self::RunFile { .. } | Self::Recipe { .. } => {
+                return None;
+            }
         };
         Some(hint.to_owned())
     }

@@ -41,14 +41,15 @@ pub(super) fn find(path: &Path, cache: &BlobCache) -> Result<TrainedModel, Train
 
 fn described(plain: TrainedModel, description: Description) -> Result<TrainedModel, TrainedError> {
     let mut notes = plain.notes;
-    let recipe = description.recipe.and_then(|text| match Recipe::from_toml_str(&text, "the file's recipe") {
-        Ok(recipe) => Some(recipe),
-        // Another version's. Nothing of it is needed to use the model.
-        Err(error) => {
-            notes.push(format!("the recipe in the file does not read and is left out: {error}"));
-            None
-        }
-    });
+    let recipe =
+        description.recipe.and_then(|text| match Recipe::from_toml_str(&text, "the file's recipe") {
+            Ok(recipe) => Some(recipe),
+            // Another version's. Nothing of it is needed to use the model.
+            Err(error) => {
+                notes.push(format!("the recipe in the file does not read and is left out: {error}"));
+                None
+            }
+        });
     Ok(TrainedModel {
         classes: description.classes,
         image_size: description.image_size,

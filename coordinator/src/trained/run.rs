@@ -124,7 +124,8 @@ fn take_average(state: &mut StateDict, path: &Path, run: &str) -> Result<(), Tra
     let bytes = fs::read(path).map_err(TrainedError::io(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut taken = 0;
-    for (name, tensor) in file.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(AVERAGE)?, tensor))) {
+    for (name, tensor) in file.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(AVERAGE)?, tensor)))
+    {
         let entry = state.entries.iter_mut().find(|entry| entry.tensor.name == name);
         let entry = entry.ok_or_else(|| wrong(format!("the model has no tensor {name}")))?;
         let dtype = match entry.tensor.dtype {

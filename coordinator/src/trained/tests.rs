@@ -50,7 +50,8 @@ impl Home {
         fs::create_dir_all(&folder).unwrap();
         let average: Vec<u8> = 9f32.to_le_bytes().repeat(2);
         let view = TensorView::new(Dtype::F32, vec![2], &average).unwrap();
-        let optimizer = safetensors::serialize([("ema.fc.bias", view.clone()), ("momentum.fc.bias", view)], None);
+        let optimizer =
+            safetensors::serialize([("ema.fc.bias", view.clone()), ("momentum.fc.bias", view)], None);
         let files = [
             ("model.safetensors", state(value).to_safetensors("format", "pt".to_owned()).unwrap()),
             ("optimizer.safetensors", optimizer.unwrap()),
@@ -110,7 +111,10 @@ fn bias(trained: &TrainedModel) -> f32 {
 fn a_run_gives_its_best_or_last_model_with_all_that_is_needed_to_use_it() {
     let home = home();
     let best = home.find(NAME, Which::Best, false).unwrap();
-    assert_eq!((best.model, &best.classes[..]), (ModelName::Resnet18, &["cat".to_owned(), "dog".to_owned()][..]));
+    assert_eq!(
+        (best.model, &best.classes[..]),
+        (ModelName::Resnet18, &["cat".to_owned(), "dog".to_owned()][..])
+    );
     assert_eq!(best.image_size, 64);
     assert_eq!((best.mean, best.std), Normalize::Imagenet.mean_std());
     assert_eq!((bias(&best), best.origin.step), (1.0, Some(10)));
@@ -156,7 +160,8 @@ fn a_run_without_an_average_says_so() {
     let home = home();
     let folder = home.run().join("checkpoints/step-00000010");
     let optimizer = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
-    let mut manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let mut manifest: Manifest =
+        serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
     manifest.files[1].size_bytes = optimizer.len() as u64;
     manifest.files[1].sha256 = hex::encode(Sha256::digest(&optimizer));
     fs::write(folder.join("optimizer.safetensors"), optimizer).unwrap();
@@ -172,7 +177,10 @@ fn a_file_that_says_nothing_of_itself_is_recognised_and_the_rest_assumed_aloud()
     let path = home.folder.path().join("plain.safetensors");
     fs::write(&path, state(3.0).to_safetensors("format", "pt".to_owned()).unwrap()).unwrap();
     let found = home.find(path.to_str().unwrap(), Which::Best, false).unwrap();
-    assert_eq!((found.model, &found.classes[..]), (ModelName::Resnet18, &["0".to_owned(), "1".to_owned()][..]));
+    assert_eq!(
+        (found.model, &found.classes[..]),
+        (ModelName::Resnet18, &["0".to_owned(), "1".to_owned()][..])
+    );
     assert_eq!((found.image_size, found.mean), (224, Normalize::Imagenet.mean_std().0));
     assert_eq!((bias(&found), found.origin.file.as_deref()), (3.0, Some("plain.safetensors")));
     assert!(found.notes[0].contains("assumed"), "{:?}", found.notes);

@@ -135,7 +135,9 @@ impl WeightsError {
                 "the names and shapes are those of torchvision's ResNets; rename the tensors, or set model.name to \
                  what the file holds"
             }
-            Self::WrongType { .. } => "weights are float32, float64, float16 or bfloat16; quantized ones are not read",
+            Self::WrongType { .. } => {
+                "weights are float32, float64, float16 or bfloat16; quantized ones are not read"
+            }
             Self::TooManyClasses { .. }
             | Self::Download(DownloadError::Io { .. })
             | Self::Io { .. }

@@ -95,12 +95,15 @@ pub(super) struct WeightsFile {
 /// Opens a file of weights and reads what it says of its tensors.
 pub(super) fn open(path: &Path) -> Result<WeightsFile, WeightsError> {
     let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(512).read_to_end(&mut head)).map_err(WeightsError::io(path))?;
+    File::open(path)
+        .and_then(|file| file.take(512).read_to_end(&mut head))
+        .map_err(WeightsError::io(path))?;
     // A safetensors file begins with the length of its JSON header, then the header.
     if head.get(8) == Some(&b'{') && head.get(7) == Some(&0) {
         return open_safetensors(path);
     }
-    let container = Container::of(&head).ok_or_else(|| WeightsError::NotACheckpoint { path: path.to_owned() })?;
+    let container =
+        Container::of(&head).ok_or_else(|| WeightsError::NotACheckpoint { path: path.to_owned() })?;
     open_checkpoint(path, container)
 }
 
@@ -133,7 +136,9 @@ fn open_safetensors(path: &Path) -> Result<WeightsFile, WeightsError> {
 fn open_checkpoint(path: &Path, container: Container) -> Result<WeightsFile, WeightsError> {
     let pickles = container.look_through(path)?;
     let reader = PytorchReader::new(path).map_err(|error| match unreadable(path, error) {
-        WeightsError::Damaged { path, reason } if pickles.has_layers => WeightsError::WholeModel { path, reason },
+        WeightsError::Damaged { path, reason } if pickles.has_layers => {
+            WeightsError::WholeModel { path, reason }
+        }
         error => error,
     })?;
     let tensor = |tensor: pytorch_reader::Tensor| FileTensor {
@@ -187,9 +192,8 @@ impl Container {
         // 0x1950a86a20f9469cfc6c as a pickle has it: binary from protocol 2 on, before that as text.
         const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
         const MAGIC_TEXT: &[u8] = b"119547037146038801333356";
-        let begins_with = |magic: &[u8]| {
-            head[..head.len().min(64)].windows(magic.len()).any(|window| window == magic)
-        };
+        let begins_with =
+            |magic: &[u8]| head[..head.len().min(64)].windows(magic.len()).any(|window| window == magic);
         match head {
             [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Some(Self::Zip),
             _ if head.get(257..262) == Some(b"ustar") => Some(Self::Tar),
@@ -226,7 +230,9 @@ fn look_through_zip(path: &Path, reader: BufReader<File>) -> Result<Pickles, Wei
     }
     let mut pickles = Pickles::default();
     for index in 0..archive.len() {
-        let Some(Ok(name)) = archive.name_for_index(index).map(|name| name.map(String::from)) else { continue };
+        let Some(Ok(name)) = archive.name_for_index(index).map(|name| name.map(String::from)) else {
+            continue;
+        };
         let limit = match name.rsplit('/').next() {
             Some("data.pkl") => PICKLE_BYTES_MAX,
             Some(last) if last == record() => DESCRIPTION_BYTES_MAX,
@@ -235,7 +241,8 @@ fn look_through_zip(path: &Path, reader: BufReader<File>) -> Result<Pickles, Wei
         // torch.save can leave checksums out, and then writes 0.
         let has_checksum = archive.by_index_raw(index).is_ok_and(|entry| entry.crc32() != 0);
         let options = ZipReadOptions::new().ignore_crc32(!has_checksum);
-        let entry = archive.by_index_with_options(index, options).map_err(|error| damaged(error.to_string()))?;
+        let entry =
+            archive.by_index_with_options(index, options).map_err(|error| damaged(error.to_string()))?;
         // The size is the archive's claim: grow as bytes arrive.
         let mut bytes = Vec::new();
         entry.take(limit + 1).read_to_end(&mut bytes).map_err(|error| damaged(error.to_string()))?;
@@ -259,7 +266,8 @@ pub(crate) fn record() -> String {
 /// The entries `sys_info` and `pickle` are pickles; in the other two the pickles between the numbers hold nothing but
 /// a key, a place and a type, and pytorch-reader takes nothing else there.
 fn look_through_tar(path: &Path, reader: BufReader<File>, pickles: &mut Pickles) -> Result<(), WeightsError> {
-    let damaged = |error: std::io::Error| WeightsError::Damaged { path: path.to_owned(), reason: error.to_string() };
+    let damaged =
+        |error: std::io::Error| WeightsError::Damaged { path: path.to_owned(), reason: error.to_string() };
     let mut archive = tar::Archive::new(reader);
     for entry in archive.entries().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;

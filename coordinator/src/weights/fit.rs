@@ -83,7 +83,8 @@ impl<'a> Fit<'a> {
                 Ok(Self { path, prefix: prefix.to_owned(), tensors: all.filter_map(under).collect() })
             }
             _ => {
-                let prefixes = prefixes.iter().map(|prefix| prefix.trim_end_matches('.').to_owned()).collect();
+                let prefixes =
+                    prefixes.iter().map(|prefix| prefix.trim_end_matches('.').to_owned()).collect();
                 Err(WeightsError::Ambiguous { path: path.to_owned(), prefixes })
             }
         }
@@ -97,7 +98,10 @@ impl<'a> Fit<'a> {
     /// The ResNet that most of the names and shapes are of: the one to measure by when nobody says which it should be.
     pub(super) fn nearest(&self) -> ModelName {
         let fitting = |expected: &[StateTensor]| {
-            expected.iter().filter(|t| self.tensors.get(&*t.name).is_some_and(|found| found.shape == t.shape)).count()
+            expected
+                .iter()
+                .filter(|t| self.tensors.get(&*t.name).is_some_and(|found| found.shape == t.shape))
+                .count()
         };
         // Those that fit, less those that do not, so that a small network in a large one's file is not taken for it.
         let score = |model: &ModelName| {
@@ -115,7 +119,11 @@ impl<'a> Fit<'a> {
     /// Checks names, shapes and types, and reads all numbers as `model`'s.
     pub(super) fn read(&self, model: ModelName) -> Result<(StateDict, Vec<String>), WeightsError> {
         if let Some(classes) = self.classes().filter(|classes| *classes > CLASSES_MAX) {
-            return Err(WeightsError::TooManyClasses { path: self.path.to_owned(), classes, limit: CLASSES_MAX });
+            return Err(WeightsError::TooManyClasses {
+                path: self.path.to_owned(),
+                classes,
+                limit: CLASSES_MAX,
+            });
         }
         let expected = self.expected(model);
         if let Some(misfit) = self.misfit(&expected) {
@@ -129,7 +137,8 @@ impl<'a> Fit<'a> {
                 None => 0i64.to_le_bytes().to_vec(), // a counter, which older files lack
                 Some(found) => self.elements(&tensor, found)?,
             };
-            if let Some(found) = self.tensors.get(&*tensor.name).filter(|found| found.elements.is_converted()) {
+            if let Some(found) = self.tensors.get(&*tensor.name).filter(|found| found.elements.is_converted())
+            {
                 *converted.entry(found.elements.name()).or_default() += 1;
             }
             if tensor.dtype == StateDtype::F32 && strange.is_none() && has_non_finite(&bytes) {
@@ -141,7 +150,9 @@ impl<'a> Fit<'a> {
             .into_iter()
             .map(|(name, count)| format!("{count} tensors are {name} in the file and become float32"))
             .collect();
-        notes.extend(strange.map(|name| format!("tensor {name} holds values that are infinite or no numbers")));
+        notes.extend(
+            strange.map(|name| format!("tensor {name} holds values that are infinite or no numbers")),
+        );
         Ok((StateDict { entries }, notes))
     }
 

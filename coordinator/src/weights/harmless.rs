@@ -5,9 +5,31 @@
 
 /// Element types and layouts, as `torch.float16` and the like are pickled.
 const TORCH: [&str; 25] = [
-    "Size", "device", "Tensor", "Generator", "strided", "float64", "float32", "float16", "bfloat16", "double",
-    "float", "half", "int64", "int32", "int16", "int8", "uint8", "long", "int", "short", "bool", "complex64",
-    "complex128", "per_tensor_affine", "per_channel_affine",
+    "Size",
+    "device",
+    "Tensor",
+    "Generator",
+    "strided",
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "double",
+    "float",
+    "half",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "long",
+    "int",
+    "short",
+    "bool",
+    "complex64",
+    "complex128",
+    "per_tensor_affine",
+    "per_channel_affine",
 ];
 
 const BUILTINS: [&str; 11] =
@@ -36,7 +58,9 @@ pub(super) fn is_harmless(module: &str, name: &str) -> bool {
         "builtins" | "__builtin__" => BUILTINS.contains(&name),
         "_codecs" => name == "encode",
         "copyreg" | "copy_reg" => name == "_reconstructor",
-        "numpy" => matches!(name, "dtype" | "ndarray") || name.starts_with(['f', 'i', 'u']) && ends_in_digit(name),
+        "numpy" => {
+            matches!(name, "dtype" | "ndarray") || name.starts_with(['f', 'i', 'u']) && ends_in_digit(name)
+        }
         "numpy.core.multiarray" | "numpy._core.multiarray" => matches!(name, "scalar" | "_reconstruct"),
         "numpy.dtypes" => name.ends_with("DType"),
         "argparse" => name == "Namespace",

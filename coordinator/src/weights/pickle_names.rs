@@ -100,7 +100,11 @@ impl Scan {
 
     fn name(&mut self, module: &str, name: &str) -> Result<(), Refusal> {
         self.has_layers |= harmless::is_layer(module);
-        if harmless::is_harmless(module, name) { Ok(()) } else { Err(Refusal::Code(format!("{module}.{name}"))) }
+        if harmless::is_harmless(module, name) {
+            Ok(())
+        } else {
+            Err(Refusal::Code(format!("{module}.{name}")))
+        }
     }
 
     fn text(&mut self, length_bytes: usize, reader: &mut impl BufRead) -> io::Result<()> {
@@ -144,8 +148,28 @@ impl Scan {
 /// Reads the argument of an opcode that is neither a name nor a text.
 fn pass_over(opcode: u8, reader: &mut impl BufRead) -> io::Result<()> {
     match opcode {
-        b'(' | b'0'..=b'2' | b'N' | b'Q' | b'R' | b'a' | b'b' | b'd' | b'e' | b'l' | b'o' | b's' | b't' | b'u'
-        | b'}' | b']' | b')' | 0x81 | 0x85..=0x89 | 0x8f..=0x92 | 0x97 | 0x98 => Ok(()),
+        b'('
+        | b'0'..=b'2'
+        | b'N'
+        | b'Q'
+        | b'R'
+        | b'a'
+        | b'b'
+        | b'd'
+        | b'e'
+        | b'l'
+        | b'o'
+        | b's'
+        | b't'
+        | b'u'
+        | b'}'
+        | b']'
+        | b')'
+        | 0x81
+        | 0x85..=0x89
+        | 0x8f..=0x92
+        | 0x97
+        | 0x98 => Ok(()),
         b'F' | b'I' | b'L' | b'P' => line(reader).map(drop),
         b'K' => skip(1, reader),
         b'M' => skip(2, reader),

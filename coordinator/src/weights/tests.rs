@@ -69,7 +69,9 @@ fn a_head_of_other_classes_stays_in_the_file_and_its_replacement_is_said() {
     let resolved = resolve_file(&path, 100, &cache);
     assert_eq!(
         resolved.notes,
-        ["the weights' head has 10 classes and the data 100: it is replaced by a new one, drawn from the seed"]
+        [
+            "the weights' head has 10 classes and the data 100: it is replaced by a new one, drawn from the seed"
+        ]
     );
     let loaded = load(&cache.path(&resolved.digest), Some(MODEL)).unwrap();
     assert_eq!((loaded.classes, loaded.state.entries.len()), (10, 122));

@@ -25,7 +25,13 @@ impl Stored {
     }
 
     /// Row-major, from the storage's beginning.
-    pub(crate) fn new(name: &str, kind: &'static str, shape: &[usize], storage: Vec<u8>, elements: usize) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        kind: &'static str,
+        shape: &[usize],
+        storage: Vec<u8>,
+        elements: usize,
+    ) -> Self {
         let mut stride = vec![1; shape.len()];
         for axis in (1..shape.len()).rev() {
             stride[axis - 1] = stride[axis] * shape[axis];
@@ -72,7 +78,12 @@ pub(crate) fn pickle(keys: &[&str], tensors: &[Stored], more: &[u8]) -> Vec<u8> 
     })
 }
 
-fn root(keys: &[&str], tensors: &[Stored], more: &[u8], value: impl Fn(usize, &Stored) -> Vec<u8>) -> Vec<u8> {
+fn root(
+    keys: &[&str],
+    tensors: &[Stored],
+    more: &[u8],
+    value: impl Fn(usize, &Stored) -> Vec<u8>,
+) -> Vec<u8> {
     let mut pickle = b"\x80\x02".to_vec();
     keys.iter().for_each(|key| pickle.extend([&b"}"[..], &text(key)].concat()));
     pickle.extend(b"ccollections\nOrderedDict\n)R(");
@@ -138,7 +149,9 @@ pub(crate) fn tar(tensors: &[Stored]) -> Vec<u8> {
     let id = |index: usize, _: &Stored| [text(&(1000 + index).to_string()), b"Q".to_vec()].concat();
     let main = root(&[], tensors, b"", id);
     let mut archive = ::tar::Builder::new(Vec::new());
-    for (name, bytes) in [("sys_info", system()), ("storages", storages), ("tensors", table), ("pickle", main)] {
+    for (name, bytes) in
+        [("sys_info", system()), ("storages", storages), ("tensors", table), ("pickle", main)]
+    {
         let mut header = ::tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);

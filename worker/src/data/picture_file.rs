@@ -65,11 +65,10 @@ impl PictureFile {
         Ok((channels_last(&images)?, labels))
     }
 
-    /// The rows `ids` as a slice of a step of `epoch` sees them: u8 `[N, 3, S, S]`, contiguous, on the CPU. Values beyond
-    /// what bytes hold are cut.
+    /// The rows `ids` as a slice of a step of `epoch` sees them: u8 `[N, 3, S, S]`, contiguous, on the CPU.
     ///
-    /// They are bytes of what [`Look`] makes of them, so its mean should be 0 and its std 1: what erasing sets to the mean
-    /// is then black.
+    /// Made for a [`Look`] with mean 0 and std 1; what erasing sets to the mean is then black. Other looks give values
+    /// that bytes do not hold, and those are cut.
     ///
     /// # Errors
     /// As [`Self::batch`].

@@ -57,7 +57,7 @@ mod tests {
     fn a_long_gradient_is_shortened_as_pytorch_does_it() {
         let (norm, values) = clipped(&[3.0, -4.0, 12.0], 2.0);
         assert_eq!(norm, 13.0);
-        for (found, expected) in values.into_iter().zip([0.461538434, -0.615384579, 1.84615374]) {
+        for (found, expected) in values.into_iter().zip([0.461_538_4, -0.615_384_6, 1.846_153_7]) {
             assert!((found - expected).abs() < 1e-7, "{found} {expected}");
         }
     }

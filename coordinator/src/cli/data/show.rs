@@ -84,10 +84,14 @@ fn check_out(out: &Path) -> Result<(), CliError> {
     }
 }
 
-/// `count` of `total` rows at equal distances: folders lie class by class, and the first rows would show one of them.
+/// One row from each of `count` equal stretches of `total` rows: folders lie class by class, and the first rows would show
+/// one of them. Within its stretch a row lies anywhere: at equal distances, classes that take turns would be missed.
 fn spread(total: usize, count: usize) -> Vec<usize> {
+    // Knuth's multiplicative hash.
+    const FACTOR: usize = 2_654_435_761;
     let count = count.min(total);
-    (0..count).map(|index| index * total / count).collect()
+    let start = |index: usize| index * total / count;
+    (0..count).map(|index| start(index) + index.wrapping_mul(FACTOR) % (start(index + 1) - start(index))).collect()
 }
 
 /// The pictures as training sees them, before normalisation.
@@ -130,9 +134,18 @@ mod tests {
 
     #[test]
     fn samples_are_taken_from_all_over() {
-        assert_eq!(spread(100, 4), [0, 25, 50, 75]);
         assert_eq!(spread(3, 32), [0, 1, 2]);
-        assert_eq!(spread(7, 3), [0, 2, 4]);
+        assert_eq!(spread(0, 32), [0; 0]);
+        for (total, count) in [(100, 4), (7, 3), (50_000, 32), (400, 40), (1_281_167, 1024)] {
+            let rows = spread(total, count);
+            let is_in_turn = |(index, row): (usize, &usize)| {
+                (index * total / count..(index + 1) * total / count).contains(row)
+            };
+            assert!(rows.len() == count && rows.iter().enumerate().all(is_in_turn), "{rows:?}");
+        }
+        // Ten classes that take turns, as in the drawn shapes.
+        let classes: std::collections::BTreeSet<usize> = spread(400, 40).iter().map(|row| row % 10).collect();
+        assert_eq!(classes.len(), 10);
     }
 
     #[test]

@@ -19,13 +19,31 @@ const WRONG_SHOWN: usize = 40;
 const NAMES: [&str; 6] =
     ["confusion.csv", "confusion.png", "per_class.csv", "predictions.csv", "wrong.png", "metrics.json"];
 
-/// Refuses a place that cannot be a folder, before anything is computed.
+/// Refuses a place that cannot be a folder or be written to, before anything is computed. Nothing is made.
 pub(super) fn check_folder(folder: &Path) -> Result<(), CliError> {
-    if folder.exists() && !folder.is_dir() {
-        return Err(CliError::new(code::USAGE, format!("{} is no folder", folder.display()))
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let existing = folder.ancestors().find(|it| it.exists()).unwrap_or(&folder);
+    if !existing.is_dir() {
+        return Err(CliError::new(code::USAGE, format!("{} is no folder", existing.display()))
             .hint("--out names a folder, which is made if it is not there"));
     }
-    Ok(())
+    match tempfile::tempfile_in(existing) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(CliError::new(code::USAGE, format!("cannot write into {}: {error}", existing.display()))
+            .hint("choose another folder with --out")),
+    }
+}
+
+/// What `metrics.json` holds as text. Of the confusion matrix each row is a line: a number in each would be a million lines
+/// for a thousand classes.
+pub(super) fn json_text(metrics: &Value) -> String {
+    let mut rest = metrics.clone();
+    let rows = rest["confusion"].take();
+    let rows: Vec<String> = rows.as_array().into_iter().flatten().map(Value::to_string).collect();
+    // Strings have no line ends in JSON, so nothing else begins a line like this.
+    const PLACE: &str = "\n  \"confusion\": ";
+    let rows = format!("{PLACE}[\n    {}\n  ]", rows.join(",\n    "));
+    format!("{rest:#}\n").replacen(&format!("{PLACE}null"), &rows, 1)
 }
 
 /// Writes all of them into `folder`, which is made where it is missing.
@@ -43,7 +61,7 @@ pub(super) fn write(
     fs::create_dir_all(folder).map_err(cannot)?;
     let aside = tempfile::Builder::new().prefix(".eval-").tempdir_in(folder).map_err(cannot)?;
     let path = |name: &str| aside.path().join(name);
-    fs::write(path("metrics.json"), format!("{metrics:#}\n")).map_err(cannot)?;
+    fs::write(path("metrics.json"), json_text(metrics)).map_err(cannot)?;
     fs::write(path("per_class.csv"), per_class(report)).map_err(cannot)?;
     fs::write(path("confusion.csv"), confusion(&report.confusion, &model.classes)).map_err(cannot)?;
     fs::write(path("predictions.csv"), predictions(report, &model.classes)).map_err(cannot)?;
@@ -144,6 +162,28 @@ mod tests {
         let confidence: f64 = lines[2].rsplit(',').next().unwrap().parse().unwrap();
         assert_eq!(confidence, report.predictions[1].confidence);
         assert!(per_class(&report).starts_with("class,label,precision,recall,f1,support,predicted\n\"a,b\",0,1,0.5,"));
+    }
+
+    #[test]
+    fn the_json_text_is_the_same_json_with_a_line_for_each_row_of_counts() {
+        let metrics = serde_json::json!({
+            "a": "\n  \"confusion\": null", "classes": [{ "class": "x" }], "confusion": [[1, 2], [3, 4]], "z": 0.1,
+        });
+        let text = json_text(&metrics);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), metrics);
+        assert!(text.contains("\n    [1,2],\n    [3,4]\n  ],\n"), "{text}");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_to_is_refused_before_anything_is_computed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(check_folder(&folder.path().join("new/folder")).is_ok());
+        assert!(!folder.path().join("new").exists(), "nothing is made");
+        for wrong in [folder.path().join("file"), folder.path().join("file/below"), "/proc/nothing".into()] {
+            let error = check_folder(&wrong).unwrap_err();
+            assert!(error.code == 2 && error.hint.is_some(), "{error}");
+        }
     }
 
     #[test]

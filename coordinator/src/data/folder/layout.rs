@@ -123,12 +123,12 @@ impl Layout {
         if *files > 0 {
             let more = if *files > examples.len() { ", …" } else { "" };
             notes.push(format!(
-                "passed over {files} files that are no pictures ({}{more})",
+                "passed over files that are no pictures: {files} ({}{more})",
                 examples.join(", ")
             ));
         }
         if *hidden > 0 {
-            notes.push(format!("passed over {hidden} hidden files or folders"));
+            notes.push(format!("passed over hidden files and folders: {hidden}"));
         }
         notes
     }

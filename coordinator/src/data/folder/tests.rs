@@ -246,8 +246,8 @@ fn hidden_files_and_other_files_are_passed_over_and_counted() {
     assert_eq!(
         data.notes,
         [
-            "passed over 2 files that are no pictures (notes.txt, Thumbs.db)",
-            "passed over 2 hidden files or folders"
+            "passed over files that are no pictures: 2 (notes.txt, Thumbs.db)",
+            "passed over hidden files and folders: 2"
         ]
     );
 }

@@ -1,3 +1,5 @@
+//! Pictures made here and by PIL: each format, each kind of colour, each way of being broken, and resizing by digest.
+
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageBuffer, Luma, LumaA, Rgba};

@@ -18,7 +18,12 @@ pub(super) fn train(reader: &Reader<'_>) -> Result<Train, RecipeError> {
     let trainable = match (reader.texts("train.trainable")?, &frozen) {
         (Some(_), Some(frozen)) => {
             let hint = Some("what one of them says, the other is the rest of: leave one out".to_owned());
-            return Err(reader.invalid("train.frozen", "absent beside train.trainable", format!("{frozen:?}"), hint));
+            return Err(reader.invalid(
+                "train.frozen",
+                "absent beside train.trainable",
+                format!("{frozen:?}"),
+                hint,
+            ));
         }
         (None, None) => Some(vec!["*".to_owned()]),
         (trainable, _) => trainable,
@@ -49,7 +54,7 @@ fn groups(reader: &Reader<'_>) -> Result<Vec<Group>, RecipeError> {
             let table = reader.table(GROUP, item, &["match", "lr", "weight_decay"], expected)?;
             let wrong = |name: &str, expected: &str| {
                 let found = table.get(name).map_or_else(|| "missing".to_owned(), shown);
-                reader.invalid(&format!("{GROUP}.{name}"), expected, found, None)
+                reader.invalid_field(GROUP, name, expected, found)
             };
             let number = |name: &str| match table.get(name) {
                 Some(Value::Float(number)) => Some(*number),
@@ -75,7 +80,7 @@ fn unfreeze_at(reader: &Reader<'_>) -> Result<Option<Unfreeze>, RecipeError> {
     let table = reader.table(UNFREEZE, value, &["epoch", "patterns"], expected)?;
     let wrong = |name: &str, expected: &str| {
         let found = table.get(name).map_or_else(|| "missing".to_owned(), shown);
-        reader.invalid(&format!("{UNFREEZE}.{name}"), expected, found, None)
+        reader.invalid_field(UNFREEZE, name, expected, found)
     };
     let epoch = table.get("epoch").and_then(Value::as_integer).and_then(|epoch| u32::try_from(epoch).ok());
     let epoch = epoch.filter(|epoch| *epoch > 0);

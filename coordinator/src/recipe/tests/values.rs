@@ -24,7 +24,10 @@ const WRONG: &[(&str, &str)] = &[
     ("data.test_fraction = 1", "`data.test_fraction` must be a fraction between 0 and 1, but is 1"),
     ("augment.flip = 1.5", "`augment.flip` must be a number from 0 to 1, but is 1.5"),
     ("augment.hue = 0.6", "`augment.hue` must be a number from 0 to 0.5, but is 0.6"),
-    ("augment.resized_crop = 0", "`augment.resized_crop` must be a number above 0, at most 1 (off), but is 0"),
+    (
+        "augment.resized_crop = 0",
+        "`augment.resized_crop` must be a number above 0, at most 1 (off), but is 0",
+    ),
     (
         "augment = { resized_crop = 0.5, crop_padding = 4 }",
         "`augment.resized_crop` must be 1 (off) with augment.crop_padding, but is 0.5",
@@ -85,11 +88,11 @@ const WRONG: &[(&str, &str)] = &[
         "train = { trainable = [\"fc\"], frozen = [\"conv1\"] }",
         "`train.frozen` must be absent beside train.trainable, but is [\"conv1\"]",
     ),
+    ("train.group = [{ match = \"fc\" }]", "`train.group.lr` must be a number above 0, but is missing"),
     (
-        "train.group = [{ match = \"fc\" }]",
-        "`train.group.lr` must be a number above 0, but is missing",
+        "train.group = [{ lr = 1 }]",
+        "`train.group.match` must be a pattern, such as \"layer4.*\", but is missing",
     ),
-    ("train.group = [{ lr = 1 }]", "`train.group.match` must be a pattern, such as \"layer4.*\", but is missing"),
     (
         "train.group = 3",
         "`train.group` must be a list of sections, [[train.group]] with match and lr below, but is 3",
@@ -102,7 +105,10 @@ const WRONG: &[(&str, &str)] = &[
         "train.unfreeze_at = { epoch = 0, patterns = [\"*\"] }",
         "`train.unfreeze_at.epoch` must be a whole number, at least 1 (epochs count from 0), but is 0",
     ),
-    ("train.label_smoothing = 1", "`train.label_smoothing` must be a number from 0 (off) to below 1, but is 1"),
+    (
+        "train.label_smoothing = 1",
+        "`train.label_smoothing` must be a number from 0 (off) to below 1, but is 1",
+    ),
     (
         "train.accumulate = 101",
         "`batch` must be at least 2 times shards times train.accumulate, 404, but is 200",

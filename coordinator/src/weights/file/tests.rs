@@ -86,7 +86,8 @@ fn a_pickle_that_wants_to_run_code_is_refused_wherever_it_hides_it() {
     let value = [text("x"), call()].concat();
     // Called and dropped from the stack, so that nothing of it is in the result.
     let dropped = [call(), b"0".to_vec()].concat();
-    let protocol_4 = [text("x"), b"\x8c\x05posix\x94\x8c\x06system\x94\x93(".to_vec(), text("x"), b"tR".to_vec()];
+    let protocol_4 =
+        [text("x"), b"\x8c\x05posix\x94\x8c\x06system\x94\x93(".to_vec(), text("x"), b"tR".to_vec()];
     for more in [value, dropped, protocol_4.concat()] {
         let pickle = pickle(&[], &tensors, &more);
         for bytes in [zip(&pickle, &tensors), legacy(&pickle, &tensors), pickle.clone()] {
@@ -139,7 +140,8 @@ fn a_tensor_that_lies_about_its_size_is_an_error() {
         for (container, bytes) in containers(tensors) {
             let file = tempfile::NamedTempFile::new().unwrap();
             fs::write(file.path(), bytes).unwrap();
-            let read = open(file.path()).map(|opened| opened.tensors["a.w"].read().map_err(|e| e.to_string()));
+            let read =
+                open(file.path()).map(|opened| opened.tensors["a.w"].read().map_err(|e| e.to_string()));
             assert!(matches!(read, Err(_) | Ok(Err(_))), "{container}");
         }
     }
@@ -149,7 +151,9 @@ fn a_tensor_that_lies_about_its_size_is_an_error() {
 fn read_through(bytes: &[u8], file: &Path) -> bool {
     fs::write(file, bytes).unwrap();
     let Ok(opened) = open(file) else { return false };
-    let small = |tensor: &&FileTensor| tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) < Some(1000);
+    let small = |tensor: &&FileTensor| {
+        tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) < Some(1000)
+    };
     opened.tensors.values().filter(small).all(|tensor| tensor.read().is_ok())
 }
 

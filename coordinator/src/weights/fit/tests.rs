@@ -36,11 +36,13 @@ fn refusal(file: &WeightsFile, model: ModelName) -> WeightsError {
 
 #[test]
 fn weights_are_found_wherever_programs_keep_them() {
-    for prefix in ["", "module.", "state_dict.", "state_dict.module.", "model.", "_orig_mod.", "x.backbone."] {
+    for prefix in ["", "module.", "state_dict.", "state_dict.module.", "model.", "_orig_mod.", "x.backbone."]
+    {
         let mut file = file(prefix, ModelName::Resnet18);
         // What lies beside them, as optimizers' states and counts do.
         if !prefix.is_empty() {
-            file.tensors.insert("optimizer.state.0.momentum".to_owned(), FileTensor::zeros(Elements::F32, &[3]));
+            file.tensors
+                .insert("optimizer.state.0.momentum".to_owned(), FileTensor::zeros(Elements::F32, &[3]));
         }
         let fit = find(&file);
         assert_eq!(fit.prefix, prefix);
@@ -79,7 +81,10 @@ fn every_resnet_is_recognised_and_another_one_is_named_in_the_hint() {
         (ModelName::Resnet152, ModelName::Resnet50),
     ] {
         let error = refusal(&file("", found), asked);
-        assert_eq!(error.hint().unwrap(), format!("these are weights of a {found}: set model.name = \"{found}\""));
+        assert_eq!(
+            error.hint().unwrap(),
+            format!("these are weights of a {found}: set model.name = \"{found}\"")
+        );
     }
 }
 
@@ -89,7 +94,10 @@ fn a_tensor_that_is_missing_misshapen_or_a_stranger_is_named() {
     let mut missing = whole();
     missing.tensors.remove("module.layer2.0.bn1.bias");
     let error = refusal(&missing, ModelName::Resnet18).to_string();
-    assert_eq!(error, "weights.pth has no tensor module.layer2.0.bn1.bias, which resnet18 has with shape [128]");
+    assert_eq!(
+        error,
+        "weights.pth has no tensor module.layer2.0.bn1.bias, which resnet18 has with shape [128]"
+    );
     assert_eq!(find(&missing).nearest(), ModelName::Resnet18, "one gap does not make it another network");
 
     let mut misshapen = whole();
@@ -128,7 +136,10 @@ fn other_floats_are_converted_and_it_is_said_and_integers_are_refused() {
     let (state, notes) = find(&half).read(ModelName::Resnet18).unwrap();
     assert_eq!(
         notes,
-        ["1 tensors are float16 in the file and become float32", "1 tensors are float64 in the file and become float32"]
+        [
+            "1 tensors are float16 in the file and become float32",
+            "1 tensors are float64 in the file and become float32"
+        ]
     );
     assert!(state.entries.iter().all(|entry| entry.tensor.name != "bn1.weight" || entry.bytes.len() == 256));
 

@@ -14,17 +14,27 @@ fn a_name_is_found_in_every_protocols_spelling() {
     // pickle.dumps(os.system, protocol=0), 2 and 4; INST; and texts that are remembered and recalled.
     assert_eq!(code(b"cposix\nsystem\np0\n."), "posix.system");
     assert_eq!(code(b"\x80\x02cposix\nsystem\nq\x00."), "posix.system");
-    let protocol_4 = b"\x80\x04\x95\x14\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.";
+    let protocol_4 =
+        b"\x80\x04\x95\x14\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.";
     assert_eq!(code(protocol_4), "posix.system");
     assert_eq!(code(b"(X\x01\x00\x00\x00xios\nsystem\n."), "os.system");
     assert_eq!(code(b"\x8c\x05posix\x94K\x00\x8c\x06system\x94K\x01h\x00h\x01\x93."), "posix.system");
-    assert_eq!(code(b"\x8c\x05posixq\x07\x8c\x06systemr\x09\x00\x00\x00Nh\x07j\x09\x00\x00\x00\x93."), "posix.system");
+    assert_eq!(
+        code(b"\x8c\x05posixq\x07\x8c\x06systemr\x09\x00\x00\x00Nh\x07j\x09\x00\x00\x00\x93."),
+        "posix.system"
+    );
 }
 
 #[test]
 fn a_name_that_is_hidden_is_refused_without_knowing_it() {
     // A text doubled on the stack, one from a number's place, and copyreg's registry.
-    for pickle in [&b"\x8c\x02os2\x93."[..], b"\x8c\x02osK\x01\x93.", b"\x8c\x02os\x93.", b"h\x05h\x06\x93.", b"\x82\x01."] {
+    for pickle in [
+        &b"\x8c\x02os2\x93."[..],
+        b"\x8c\x02osK\x01\x93.",
+        b"\x8c\x02os\x93.",
+        b"h\x05h\x06\x93.",
+        b"\x82\x01.",
+    ] {
         assert!(!code(pickle).contains("os."), "{pickle:?}");
     }
 }

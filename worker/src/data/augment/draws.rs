@@ -61,14 +61,14 @@ pub(super) fn chance(rng: &mut ChaCha8Rng, share: f64) -> bool {
     unit(rng) < share
 }
 
-/// Torchvision's way to a rectangle of about `area` pixels: (height, width), height / width being exp(`log_ratio`),
-/// rounded as Python does.
+/// The sides of a rectangle of about `area` pixels, the first exp(`log_ratio`) times the second, in whole pixels by
+/// Python's rounding: torchvision's way.
 pub(super) fn sides(area: f64, log_ratio: f64) -> (f64, f64) {
     let ratio = libm::exp(log_ratio);
     ((area * ratio).sqrt().round_ties_even(), (area / ratio).sqrt().round_ties_even())
 }
 
-/// Uniform in the logarithm, from 1 / `most` to `most`, or any other bounds: the logarithm itself.
+/// The logarithm of a number from `least` to `most`, itself uniform.
 pub(super) fn log_between(rng: &mut ChaCha8Rng, least: f64, most: f64) -> f64 {
     between(rng, libm::log(least), libm::log(most))
 }

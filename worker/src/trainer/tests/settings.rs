@@ -34,6 +34,7 @@ fn everything() -> Plan {
         clip_norm: Some(0.5),
         ema_decay: Some(0.75),
     };
+    plan.data.image_size = positive(SIDE as u32);
     plan.augment = AugmentPlan { flip: 0.5, crop_padding: 1, mixup: 0.4, ..AugmentPlan::default() };
     plan.optimizer =
         OptimizerPlan { lr: 0.01, kind: OptimizerKind::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8 } };

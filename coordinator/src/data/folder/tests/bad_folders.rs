@@ -52,7 +52,7 @@ fn a_class_of_broken_pictures_alone_cannot_be_skipped() {
     place.file("val/dog/8.png", b"");
     let error = place.resolve_skipping().unwrap_err();
     let folder = place.root().join("val/dog");
-    let wanted = format!("all 1 pictures of the class folder {} are broken", folder.display());
+    let wanted = format!("the class folder {} has broken pictures only (1)", folder.display());
     assert_eq!(error.to_string(), wanted);
 }
 
