@@ -93,7 +93,12 @@ impl Logits {
     /// order. Any other order could differ in the last bit.
     pub fn loss_sum(&self, block: u32) -> Option<f64> {
         let block_sum = |losses: &[f32]| losses.iter().fold(0.0, |sum, loss| sum + f64::from(*loss));
-        Some(self.losses.as_ref()?.chunks(block.max(1) as usize).fold(0.0, |sum, losses| sum + block_sum(losses)))
+        Some(
+            self.losses
+                .as_ref()?
+                .chunks(block.max(1) as usize)
+                .fold(0.0, |sum, losses| sum + block_sum(losses)),
+        )
     }
 }
 
@@ -127,8 +132,18 @@ pub struct AugmentSettings {
 impl AugmentSettings {
     /// Whether pictures stay as they are.
     pub fn is_off(&self) -> bool {
-        let Self { crop_padding, resized_crop, flip, brightness, contrast, saturation, hue, erasing, mixup, cutmix } =
-            *self;
+        let Self {
+            crop_padding,
+            resized_crop,
+            flip,
+            brightness,
+            contrast,
+            saturation,
+            hue,
+            erasing,
+            mixup,
+            cutmix,
+        } = *self;
         let strengths = [flip, brightness, contrast, saturation, hue, erasing, mixup, cutmix];
         crop_padding == 0 && resized_crop.is_none() && strengths.iter().all(|strength| *strength == 0.0)
     }
@@ -139,7 +154,18 @@ impl From<&recipe::Augment> for AugmentSettings {
         let recipe::Augment { crop_padding, flip, brightness, contrast, saturation, hue, .. } = *augment;
         let recipe::Augment { resized_crop, erasing, mixup, cutmix, .. } = *augment;
         let resized_crop = (resized_crop < 1.0).then_some(resized_crop);
-        Self { crop_padding, resized_crop, flip, brightness, contrast, saturation, hue, erasing, mixup, cutmix }
+        Self {
+            crop_padding,
+            resized_crop,
+            flip,
+            brightness,
+            contrast,
+            saturation,
+            hue,
+            erasing,
+            mixup,
+            cutmix,
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Reading order: `driver` owns a run and carries out what `lockstep-core` decides; `journal`, `store` and
 //! `run_folder` keep it; `grpc` speaks to workers and `convert` is where the wire's types end; `local` and `launch`
-//! run everything on one machine; `recipe` and `data` turn what a person wrote into what a run needs; `cli` is what a
-//! person types. Deliberately absent: libtorch. Gradients never pass through here.
+//! run everything on one machine; `recipe`, `data` and `weights` turn what a person wrote into what a run needs;
+//! `trained` finds what came of it, and `export` hands it on; `infer` has a worker use a trained model, and `report`
+//! judges what it says; `cli` is what a person types. Deliberately absent: libtorch. Gradients never pass through here.
 
 pub mod convert;
 pub mod driver;

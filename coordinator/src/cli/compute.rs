@@ -32,7 +32,9 @@ impl WeightsArgs {
         let which = if self.last { Which::Last } else { Which::Best };
         let model = trained::find(&home.path, &home.blobs, what, which, self.ema)?;
         if model.run.is_none() && (self.best || self.last) {
-            eprintln!("note: {what} is a file, which holds one model: --best and --last choose among a run's");
+            eprintln!(
+                "note: {what} is a file, which holds one model: --best and --last choose among a run's"
+            );
         }
         model.notes.iter().for_each(|note| eprintln!("note: {note}"));
         Ok(model)
@@ -100,7 +102,10 @@ impl Worker {
 /// Shows on a terminal that something is being done, as long as `work` takes.
 pub(super) fn busy<T>(what: String, work: impl FnOnce() -> T) -> T {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_style(
+        ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
     bar.set_message(what);
     bar.enable_steady_tick(Duration::from_millis(200));
     let result = work();
@@ -115,11 +120,12 @@ impl From<InferError> for CliError {
             InferError::Stopped(StopSignal::Interrupt) => Self::new(code::INTERRUPTED, message),
             InferError::Stopped(StopSignal::Terminate) => Self::new(code::TERMINATED, message),
             // Its codes mean what ours mean.
-            InferError::Refused { code, .. } => Self::new(u8::try_from(code).unwrap_or(code::FAILED), message),
-            InferError::Job(_) => Self::new(code::USAGE, message).hint("paths have to be UTF-8"),
-            InferError::Answer(_) => {
-                Self::new(code::FAILED, message).hint("`lockstep doctor` tells whether the worker is of this version")
+            InferError::Refused { code, .. } => {
+                Self::new(u8::try_from(code).unwrap_or(code::FAILED), message)
             }
+            InferError::Job(_) => Self::new(code::USAGE, message).hint("paths have to be UTF-8"),
+            InferError::Answer(_) => Self::new(code::FAILED, message)
+                .hint("`lockstep doctor` tells whether the worker is of this version"),
             InferError::Ended { .. } | InferError::Io { .. } => Self::new(code::FAILED, message),
         }
     }

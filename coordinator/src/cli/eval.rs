@@ -84,7 +84,10 @@ pub(super) fn run(args: &EvalArgs) -> Result<u8, CliError> {
     let loss_sum = loss_sum(&logits, &samples, model.classes.len());
     let report = Report::new(&samples.rows, &samples.labels, &logits.values, loss_sum, &model.classes);
     if report.not_finite() > 0 {
-        eprintln!("warning: the logits of {} samples are no numbers: the weights are broken", report.not_finite());
+        eprintln!(
+            "warning: the logits of {} samples are no numbers: the weights are broken",
+            report.not_finite()
+        );
     }
     let metrics = metrics(&model, &samples, &report, &network.device);
     worker.calls.check_stopped()?;
@@ -129,7 +132,13 @@ fn headline(model: &TrainedModel, samples: &EvalSamples) -> String {
         let average = if origin.ema { ", running average" } else { "" };
         line += &format!(" ({checkpoint}, step {}{average})", origin.step.unwrap_or_default());
     }
-    format!("{line}: {} on {} {} samples of {}", model.model, samples.rows.len(), samples.split.as_str(), samples.data.name)
+    format!(
+        "{line}: {} on {} {} samples of {}",
+        model.model,
+        samples.rows.len(),
+        samples.split.as_str(),
+        samples.data.name
+    )
 }
 
 /// What `metrics.json` holds. Accuracies and ratios are in 0 to 1; what is no number is null.

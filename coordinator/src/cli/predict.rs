@@ -63,7 +63,9 @@ pub(super) struct PredictArgs {
 
 fn normalize(text: &str) -> Result<Normalize, String> {
     let all = [Normalize::Half, Normalize::Imagenet, Normalize::Cifar10];
-    all.into_iter().find(|it| it.as_str() == text).ok_or_else(|| "expected half, imagenet or cifar10".to_owned())
+    all.into_iter()
+        .find(|it| it.as_str() == text)
+        .ok_or_else(|| "expected half, imagenet or cifar10".to_owned())
 }
 
 pub(super) fn run(args: &PredictArgs) -> Result<u8, CliError> {
@@ -78,8 +80,10 @@ pub(super) fn run(args: &PredictArgs) -> Result<u8, CliError> {
     let Found { files, complaints } = find::pictures(&args.images);
     complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
     if files.is_empty() {
-        return Err(CliError::new(code::DATA, "there is no picture to look at")
-            .hint(format!("name pictures, or folders with files ending in {}", pictures::EXTENSIONS.join(", "))));
+        return Err(CliError::new(code::DATA, "there is no picture to look at").hint(format!(
+            "name pictures, or folders with files ending in {}",
+            pictures::EXTENSIONS.join(", ")
+        )));
     }
     let worker = args.device.open()?;
     let network = worker.network(&model, EVAL_BLOCK);
@@ -108,12 +112,20 @@ pub(super) fn run(args: &PredictArgs) -> Result<u8, CliError> {
     if broken == 0 {
         return Ok(0);
     }
-    let others = if done == 0 { "nothing could be predicted".to_owned() } else { format!("{done} others were predicted") };
+    let others = if done == 0 {
+        "nothing could be predicted".to_owned()
+    } else {
+        format!("{done} others were predicted")
+    };
     Err(CliError::new(code::DATA, format!("{broken} could not be read; {others}")))
 }
 
 /// The files that could be decoded, and their pictures one after another; the others are named.
-fn decoded<'a>(files: &'a [PathBuf], side: u32, worker: &Worker) -> Result<(Vec<&'a PathBuf>, Vec<u8>), CliError> {
+fn decoded<'a>(
+    files: &'a [PathBuf],
+    side: u32,
+    worker: &Worker,
+) -> Result<(Vec<&'a PathBuf>, Vec<u8>), CliError> {
     let mut pictures: Vec<_> = files.iter().map(|_| None).collect();
     data::decode_all(files, side, |number, picture| {
         pictures[number] = Some(picture);

@@ -33,7 +33,8 @@ impl Answer {
 
     fn tensor(&self, name: &str, dtype: Dtype) -> Result<TensorView<'_>, InferError> {
         let wrong = |error: safetensors::SafeTensorError| InferError::Answer(error.to_string());
-        let tensor = SafeTensors::deserialize(&self.bytes).and_then(|file| file.tensor(name)).map_err(wrong)?;
+        let tensor =
+            SafeTensors::deserialize(&self.bytes).and_then(|file| file.tensor(name)).map_err(wrong)?;
         if tensor.dtype() != dtype {
             return Err(InferError::Answer(format!("{name} of type {:?}, not {dtype:?}", tensor.dtype())));
         }

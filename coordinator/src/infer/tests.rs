@@ -56,7 +56,9 @@ fn a_worker_reads_the_job_and_its_answer_is_read() {
     let (answer, job) = (folder.path().join("answer"), folder.path().join("job"));
     write_answer(&answer, 2);
     let (answer, kept) = (answer.display(), job.display());
-    let body = format!("cp \"$5\" {kept}; echo \"$1 $OMP_NUM_THREADS\" > {kept}.said; cp {answer} $folder/out.safetensors");
+    let body = format!(
+        "cp \"$5\" {kept}; echo \"$1 $OMP_NUM_THREADS\" > {kept}.said; cp {answer} $folder/out.safetensors"
+    );
     let calls = worker(folder.path(), &body);
     let logits = calls.infer(&network(), &samples(Some(vec![4, 1]), true)).unwrap();
     assert_eq!(logits, Logits { values: vec![0.0, 1.0, 2.0, 3.0], losses: Some(vec![0.5; 2]) });
@@ -128,7 +130,8 @@ fn what_a_worker_says_of_its_failure_is_told() {
 fn losses_are_summed_in_f64_block_by_block() {
     let losses: Vec<f32> = (0..600).map(|sample| 1e-7 + sample as f32 * 1.7).collect();
     let logits = Logits { values: vec![], losses: Some(losses.clone()) };
-    let block = |range: std::ops::Range<usize>| losses[range].iter().fold(0.0, |sum, it| sum + f64::from(*it));
+    let block =
+        |range: std::ops::Range<usize>| losses[range].iter().fold(0.0, |sum, it| sum + f64::from(*it));
     let wanted: f64 = 0.0 + block(0..250) + block(250..500) + block(500..600);
     assert_eq!(logits.loss_sum(250).unwrap().to_bits(), wanted.to_bits());
     assert_eq!(Logits { values: vec![], losses: None }.loss_sum(250), None);

@@ -64,7 +64,12 @@ impl Layout {
 /// # Errors
 ///
 /// No classes, more than 2000, or more or fewer than there are names; a file that cannot be written.
-pub fn write_confusion(path: &Path, title: &str, confusion: &Confusion, classes: &[String]) -> anyhow::Result<()> {
+pub fn write_confusion(
+    path: &Path,
+    title: &str,
+    confusion: &Confusion,
+    classes: &[String],
+) -> anyhow::Result<()> {
     let count = confusion.classes();
     ensure!(count == classes.len(), "{count} classes have {} names", classes.len());
     ensure!(
@@ -104,7 +109,8 @@ fn draw_cells(area: &Area<'_>, confusion: &Confusion, layout: Layout) -> anyhow:
             area.draw(&Rectangle::new(corners, shade(share).filled()))?;
             if cell >= CELL_WITH_COUNT {
                 let ink = if share > 0.5 { RGBColor(255, 255, 255) } else { INK };
-                let style = letters(count_size(cell, *count), FontStyle::Normal, ink, (HPos::Center, VPos::Center));
+                let style =
+                    letters(count_size(cell, *count), FontStyle::Normal, ink, (HPos::Center, VPos::Center));
                 let middle = (px(left + cell / 2), px(top + cell / 2));
                 area.draw(&Text::new(count.to_string(), middle, style))?;
             }
@@ -194,7 +200,9 @@ mod tests {
         let image = drawn(&counts, &names(4)).unwrap();
         let left = MARGIN + AXIS_HEIGHT + 7 * 9;
         // Beside the count, which stands in the middle.
-        let at = |row: u32, column: u32| image.get_pixel(left + column * CELL_MAX + 5, TITLE_HEIGHT + row * CELL_MAX + 5).0;
+        let at = |row: u32, column: u32| {
+            image.get_pixel(left + column * CELL_MAX + 5, TITLE_HEIGHT + row * CELL_MAX + 5).0
+        };
         assert_eq!(at(0, 0), colour(shade(0.75)));
         assert_eq!(at(0, 1), colour(shade(0.25)));
         assert_eq!(at(1, 1), colour(FULL));

@@ -113,7 +113,9 @@ pub fn write_gallery(path: &Path, title: &str, tiles: &[Tile]) -> anyhow::Result
         let style = letters(19, FontStyle::Bold, INK, (HPos::Left, VPos::Center));
         let title = fitted(area, title, &style, size.0 - 2 * GAP)?;
         area.draw(&Text::new(title, (px(GAP), px(TITLE_HEIGHT / 2 + 4)), style))?;
-        (0_u32..).zip(tiles).try_for_each(|(index, tile)| draw_tile(area, tile, layout.corner(index), &layout))
+        (0_u32..)
+            .zip(tiles)
+            .try_for_each(|(index, tile)| draw_tile(area, tile, layout.corner(index), &layout))
     })
 }
 
@@ -184,7 +186,8 @@ mod tests {
 
     #[test]
     fn every_picture_lies_in_its_place_in_its_colours() {
-        let tiles: Vec<Tile> = (0..30).map(|index| tile(vec![plain(32, [index * 8, 9, 200])], &["x"])).collect();
+        let tiles: Vec<Tile> =
+            (0..30).map(|index| tile(vec![plain(32, [index * 8, 9, 200])], &["x"])).collect();
         let layout = Layout::of(&tiles);
         assert_eq!((layout.columns, layout.rows, layout.side), (11, 3, 96));
         let sheet = sheet(&tiles).unwrap();
@@ -220,8 +223,10 @@ mod tests {
     #[test]
     fn names_of_any_kind_and_length_stay_in_their_places() {
         let long = "W".repeat(3000);
-        let names = ["", "cat\n", "猫", "\u{202e}abc", long.as_str(), "two words that do not fit into a picture"];
-        let tiles: Vec<Tile> = names.iter().map(|name| tile(vec![plain(32, [9; 3])], &[name, "dog 99 %"])).collect();
+        let names =
+            ["", "cat\n", "猫", "\u{202e}abc", long.as_str(), "two words that do not fit into a picture"];
+        let tiles: Vec<Tile> =
+            names.iter().map(|name| tile(vec![plain(32, [9; 3])], &[name, "dog 99 %"])).collect();
         let layout = Layout::of(&tiles);
         let sheet = sheet(&tiles).unwrap();
         assert_eq!(sheet.dimensions(), layout.size());

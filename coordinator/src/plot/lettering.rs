@@ -6,7 +6,12 @@ use plotters::style::{Color as _, FontDesc, FontFamily, FontStyle, FontTransform
 use super::canvas::{Area, FONT, SCALE};
 
 /// Letters of `size` pixels of the PNG file.
-pub(crate) fn letters(size: u32, style: FontStyle, colour: RGBColor, anchor: (HPos, VPos)) -> TextStyle<'static> {
+pub(crate) fn letters(
+    size: u32,
+    style: FontStyle,
+    colour: RGBColor,
+    anchor: (HPos, VPos),
+) -> TextStyle<'static> {
     // Not `.into_font().style(…)`, which keeps the glyphs of the style before.
     let font = FontDesc::new(FontFamily::Name(FONT), f64::from(size * SCALE), style);
     let mut style = TextStyle::from(font).pos(Pos::new(anchor.0, anchor.1));
@@ -20,7 +25,12 @@ pub(crate) fn upwards(style: &TextStyle<'static>) -> TextStyle<'static> {
 }
 
 /// `text` without line ends and the like; what is wider than `room` pixels of the PNG file ends in an ellipsis.
-pub(crate) fn fitted(area: &Area<'_>, text: &str, style: &TextStyle<'_>, room: u32) -> anyhow::Result<String> {
+pub(crate) fn fitted(
+    area: &Area<'_>,
+    text: &str,
+    style: &TextStyle<'_>,
+    room: u32,
+) -> anyhow::Result<String> {
     let width = |text: &str| area.estimate_text_size(text, style).map(|size| size.0);
     let letters: Vec<char> = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
     let whole: String = letters.iter().collect();

@@ -108,8 +108,10 @@ fn validation(reader: &Reader<'_>, split: SelectSplit) -> Result<Validation, Rec
 
 fn augment(reader: &Reader<'_>) -> Result<Augment, RecipeError> {
     let share = |key| reader.number(key, 0.0, |share| (0.0..=1.0).contains(&share), "a number from 0 to 1");
-    let alpha =
-        |key| reader.number(key, 0.0, |alpha| (0.0..=100.0).contains(&alpha), "a number from 0 (off) to 100");
+    let alpha = |key| {
+        let allowed = |alpha: f64| alpha == 0.0 || (0.001..=100.0).contains(&alpha);
+        reader.number(key, 0.0, allowed, "0 (off) or a number from 0.001 to 100")
+    };
     Ok(Augment {
         crop_padding: reader.count("augment.crop_padding", 0, 0..=256)?,
         resized_crop: reader.number(

@@ -69,7 +69,9 @@ impl Recipe {
     }
 
     fn frozen_warning(&self) -> Option<String> {
-        let trainable = self.trainable_parameters();
+        // Those of the last phase: what is unfrozen later does not stay random.
+        let phases = self.phases();
+        let trainable: Vec<&str> = phases.iter().next_back()?.parameters().collect();
         let all = parameter_names(self.model.name).len();
         if self.model.weights != Weights::None || trainable.len() == all {
             return None;

@@ -12,11 +12,8 @@ pub fn row<C: AsRef<str>>(cells: impl IntoIterator<Item = C>) -> String {
         let cell = cell.as_ref();
         let is_plain = !cell.contains([',', '"', '\n', '\r']) && cell.trim() == cell;
         // Writing to a String cannot fail.
-        let _ = if is_plain {
-            line.write_str(cell)
-        } else {
-            write!(line, "\"{}\"", cell.replace('"', "\"\""))
-        };
+        let _ =
+            if is_plain { line.write_str(cell) } else { write!(line, "\"{}\"", cell.replace('"', "\"\"")) };
     }
     line.push('\n');
     line

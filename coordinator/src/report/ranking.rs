@@ -34,7 +34,8 @@ pub(super) fn best(logits: &[f32]) -> usize {
 pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     // f32's own `max` would pass over a NaN, but then the sum below is NaN, and with it everything.
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|logit| (f64::from(*logit) - f64::from(highest)).exp()).collect();
+    let powers: Vec<f64> =
+        logits.iter().map(|logit| (f64::from(*logit) - f64::from(highest)).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
 }

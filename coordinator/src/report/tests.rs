@@ -24,11 +24,8 @@ fn precision_recall_and_averages_are_those_worked_out_by_hand() {
     assert_eq!(report.acc_top1(), 4.0 / 6.0);
     let rows: Vec<&[u64]> = report.confusion.rows().collect();
     assert_eq!(rows, [[2, 1, 0], [1, 1, 0], [0, 0, 1]]);
-    let scores: Vec<_> = report
-        .classes
-        .iter()
-        .map(|it| (it.precision, it.recall, it.f1, it.support, it.predicted))
-        .collect();
+    let scores: Vec<_> =
+        report.classes.iter().map(|it| (it.precision, it.recall, it.f1, it.support, it.predicted)).collect();
     let third = 2.0 / 3.0;
     assert_eq!(scores, [(third, third, third, 3, 3), (0.5, 0.5, 0.5, 2, 2), (1.0, 1.0, 1.0, 1, 1)]);
     let Average { precision, recall, f1 } = report.macro_average;
@@ -85,7 +82,8 @@ fn guesses_are_ordered_as_pytorch_orders_them() {
 
 #[test]
 fn probabilities_sum_to_one_whatever_the_size_of_the_logits() {
-    for logits in [&[1.0, 2.0, 3.0][..], &[1e30, -1e30], &[-500.0, -501.0], &[f32::NEG_INFINITY, 0.0], &[7.0]] {
+    for logits in [&[1.0, 2.0, 3.0][..], &[1e30, -1e30], &[-500.0, -501.0], &[f32::NEG_INFINITY, 0.0], &[7.0]]
+    {
         let sum: f64 = probabilities(logits).iter().sum();
         assert!((sum - 1.0).abs() < 1e-12, "{logits:?}");
     }
@@ -115,7 +113,10 @@ fn logits_that_are_no_numbers_are_counted_and_come_last_among_the_wrong() {
 fn csv_keeps_every_name_in_its_cell() {
     for (cells, line) in [
         (&["a", "1", ""][..], "a,1,\n"),
-        (&["a,b", "say \"hi\"", "two\nlines", " blank"], "\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",\" blank\"\n"),
+        (
+            &["a,b", "say \"hi\"", "two\nlines", " blank"],
+            "\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",\" blank\"\n",
+        ),
         (&["猫"], "猫\n"),
     ] {
         assert_eq!(csv_row(cells), line);

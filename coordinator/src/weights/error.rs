@@ -51,6 +51,9 @@ pub enum WeightsError {
     #[error("{} has no tensor {name}, which {model} has with shape {shape:?}", path.display())]
     Missing { path: PathBuf, name: String, shape: Vec<usize>, model: ModelName, other: Option<ModelName> },
 
+    #[error("{} has no tensor {name}: it is a network without a head", path.display())]
+    NoHead { path: PathBuf, name: String },
+
     #[error(
         "tensor {name} has shape {found:?} in {} and {expected:?} in {model}",
         path.display()
@@ -134,6 +137,9 @@ impl WeightsError {
             Self::Missing { .. } | Self::Misshapen { .. } | Self::Unexpected { .. } => {
                 "the names and shapes are those of torchvision's ResNets; rename the tensors, or set model.name to \
                  what the file holds"
+            }
+            Self::NoHead { .. } => {
+                "save it with its head; one of any number of classes is replaced by a new one"
             }
             Self::WrongType { .. } => {
                 "weights are float32, float64, float16 or bfloat16; quantized ones are not read"

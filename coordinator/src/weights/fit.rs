@@ -202,6 +202,9 @@ impl<'a> Fit<'a> {
         let whole = |name: String| format!("{}{name}", self.prefix);
         let other = self.recognise();
         match misfit {
+            Misfit::Missing(tensor) if self.classes().is_none() && tensor.name.starts_with("fc.") => {
+                WeightsError::NoHead { path, name: whole(tensor.name) }
+            }
             Misfit::Missing(tensor) => {
                 WeightsError::Missing { path, name: whole(tensor.name), shape: tensor.shape, model, other }
             }

@@ -14,8 +14,8 @@ STEPS = 5
 # Small: where an activation of a later step falls on the other side of a kink, what comes of it stays small too.
 LR = 2e-4
 
-# No activation of the first step may be nearer to ReLU's kink, and no two that max-pooling chooses between nearer to
-# each other: rounding moves them by less.
+# No activation of the first step may be nearer to ReLU's kink, in standard deviations, and no two that max-pooling chooses
+# between nearer to each other: rounding moves them by less.
 CLEAR_OF_KINK = 1e-5
 CLEAR_OF_TIE = 5e-7
 
@@ -35,7 +35,7 @@ def assert_clear(model, x):
     """Goes no further than the first layer that is not."""
 
     def at_relu(_, inputs):
-        if inputs[0].abs().min() < CLEAR_OF_KINK:
+        if inputs[0].abs().min() < CLEAR_OF_KINK * inputs[0].std():
             raise TooNear
 
     def at_pool(pool, inputs):

@@ -91,7 +91,9 @@ fn spread(total: usize, count: usize) -> Vec<usize> {
     const FACTOR: usize = 2_654_435_761;
     let count = count.min(total);
     let start = |index: usize| index * total / count;
-    (0..count).map(|index| start(index) + index.wrapping_mul(FACTOR) % (start(index + 1) - start(index))).collect()
+    (0..count)
+        .map(|index| start(index) + index.wrapping_mul(FACTOR) % (start(index + 1) - start(index)))
+        .collect()
 }
 
 /// The pictures as training sees them, before normalisation.

@@ -29,8 +29,10 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), CliError> {
     }
     match tempfile::tempfile_in(existing) {
         Ok(_) => Ok(()),
-        Err(error) => Err(CliError::new(code::USAGE, format!("cannot write into {}: {error}", existing.display()))
-            .hint("choose another folder with --out")),
+        Err(error) => {
+            Err(CliError::new(code::USAGE, format!("cannot write into {}: {error}", existing.display()))
+                .hint("choose another folder with --out"))
+        }
     }
 }
 
@@ -67,7 +69,9 @@ pub(super) fn write(
     fs::write(path("predictions.csv"), predictions(report, &model.classes)).map_err(cannot)?;
     let split = samples.split.as_str();
     let title = format!("{}: {split}, {:.2} % right", model.name, 100.0 * report.acc_top1());
-    if let Err(error) = plot::write_confusion(&path("confusion.png"), &title, &report.confusion, &model.classes) {
+    if let Err(error) =
+        plot::write_confusion(&path("confusion.png"), &title, &report.confusion, &model.classes)
+    {
         // Of thousands of classes there is no picture; the numbers are in the table.
         eprintln!("note: confusion.png is not drawn: {error}");
     }
@@ -75,7 +79,9 @@ pub(super) fn write(
     for name in NAMES {
         match fs::rename(path(name), folder.join(name)) {
             // An older picture would show something else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => drop(fs::remove_file(folder.join(name))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                drop(fs::remove_file(folder.join(name)))
+            }
             renamed => renamed.map_err(cannot)?,
         }
     }
@@ -155,13 +161,19 @@ mod tests {
         let classes = ["a,b", "say \"c\""].map(str::to_owned);
         let logits = [0.1, 0.2, 0.5, 0.25];
         let report = Report::new(&[5, 9], &[0, 0], &logits, 1.0, &classes);
-        assert_eq!(confusion(&report.confusion, &classes), "true \\ predicted,\"a,b\",\"say \"\"c\"\"\"\n\"a,b\",1,1\n\"say \"\"c\"\"\",0,0\n");
+        assert_eq!(
+            confusion(&report.confusion, &classes),
+            "true \\ predicted,\"a,b\",\"say \"\"c\"\"\"\n\"a,b\",1,1\n\"say \"\"c\"\"\",0,0\n"
+        );
         let table = predictions(&report, &classes);
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[1].starts_with("5,\"a,b\",\"say \"\"c\"\"\",0.52"), "{table}");
         let confidence: f64 = lines[2].rsplit(',').next().unwrap().parse().unwrap();
         assert_eq!(confidence, report.predictions[1].confidence);
-        assert!(per_class(&report).starts_with("class,label,precision,recall,f1,support,predicted\n\"a,b\",0,1,0.5,"));
+        assert!(
+            per_class(&report)
+                .starts_with("class,label,precision,recall,f1,support,predicted\n\"a,b\",0,1,0.5,")
+        );
     }
 
     #[test]

@@ -32,8 +32,10 @@ pub(super) struct EvalSamples {
 pub(super) fn check_keys(sets: &[String]) -> Result<(), CliError> {
     let key = |set: &String| set.split('=').next().unwrap_or_default().trim().to_owned();
     match sets.iter().map(key).find(|key| !key.starts_with("data.") && key != "seed") {
-        Some(key) => Err(CliError::new(code::USAGE, format!("--set {key}: evaluation does not depend on it"))
-            .hint("set data.* to evaluate on other data, or leave it out")),
+        Some(key) => {
+            Err(CliError::new(code::USAGE, format!("--set {key}: evaluation does not depend on it"))
+                .hint("set data.* to evaluate on other data, or leave it out"))
+        }
         None => Ok(()),
     }
 }
@@ -59,7 +61,8 @@ impl EvalSamples {
         let labels: Option<Vec<usize>> =
             rows.iter().map(|row| numbers.get(*stored.get(*row)?).copied()).collect();
         // The data set's labels were checked when it was read, and rows are below its counts.
-        let labels = labels.ok_or_else(|| CliError::new(code::DATA, "the data set's labels do not fit its classes"))?;
+        let labels = labels
+            .ok_or_else(|| CliError::new(code::DATA, "the data set's labels do not fit its classes"))?;
         let same_numbers = numbers.iter().copied().eq(0..numbers.len());
         Ok(Self { data, split: args.split, rows, labels, block, same_numbers })
     }
@@ -117,8 +120,13 @@ fn recipe_asked_for(model: &mut TrainedModel, args: &EvalArgs) -> Result<Recipe,
         (None, None) => None,
     };
     if file.is_none() && args.sets.is_empty() {
-        return Err(CliError::new(code::USAGE, format!("{} does not say what to evaluate it on", model.name))
-            .hint("name the data, e.g. --set data.name=cifar10, or --set data.name=folder --set data.path=pictures"));
+        return Err(CliError::new(
+            code::USAGE,
+            format!("{} does not say what to evaluate it on", model.name),
+        )
+        .hint(
+            "name the data, e.g. --set data.name=cifar10, or --set data.name=folder --set data.path=pictures",
+        ));
     }
     // A model's own recipe is complete: what the environment says is for new ones.
     let env = if own.is_some() { Default::default() } else { Sources::process_env() };
@@ -162,12 +170,18 @@ fn written(recipe: &Recipe) -> Result<tempfile::NamedTempFile, CliError> {
 
 fn rows(split: SplitChoice, recipe: &Recipe, data: &ResolvedData) -> Result<Vec<usize>, CliError> {
     if split == SplitChoice::Test {
-        return some((0..data.test).collect(), "the data set has no test samples", "choose --split val or train");
+        return some(
+            (0..data.test).collect(),
+            "the data set has no test samples",
+            "choose --split val or train",
+        );
     }
     let SampleCounts { train, validation, .. } = inputs::sample_counts(recipe, data)?;
     let (trained_on, held_out) = infer::split(recipe.seed, train, validation);
     match split {
-        SplitChoice::Val => some(held_out, "no samples are held out for validation", "choose --split test or train"),
+        SplitChoice::Val => {
+            some(held_out, "no samples are held out for validation", "choose --split test or train")
+        }
         _ => Ok(trained_on),
     }
 }
@@ -190,7 +204,9 @@ fn class_numbers(model: &mut TrainedModel, data: &ResolvedData) -> Result<Vec<us
     }
     let (knows, has) = (model.classes.len(), data.classes.len());
     if numbered {
-        return Err(class_error(format!("the model tells {knows} classes apart, and the data set has {has}")));
+        return Err(class_error(format!(
+            "the model tells {knows} classes apart, and the data set has {has}"
+        )));
     }
     let unknown: Vec<&str> =
         data.classes.iter().zip(&numbers).filter(|it| it.1.is_none()).map(|it| it.0.as_str()).collect();
@@ -260,7 +276,10 @@ mod tests {
     fn keys_that_would_change_nothing_are_refused() {
         assert!(check_keys(&["data.name=shapes".to_owned(), "seed = 3".to_owned()]).is_ok());
         let error = check_keys(&["data.name=shapes".to_owned(), "batch=3".to_owned()]).unwrap_err();
-        assert_eq!((error.code, error.message.as_str()), (2, "--set batch: evaluation does not depend on it"));
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (2, "--set batch: evaluation does not depend on it")
+        );
     }
 
     #[test]

@@ -94,9 +94,7 @@ fn csv(predicted: &Predicted<'_>) -> String {
 
 /// All logits, each as the decimal number that is exactly its value; what is no number is null.
 fn json(predicted: &Predicted<'_>, is_first: bool) -> String {
-    let guess = |(class, probability)| {
-        json!({ "class": predicted.classes[class], "label": class, "probability": probability })
-    };
+    let guess = |(class, probability)| json!({ "class": predicted.classes[class], "label": class, "probability": probability });
     let picture = json!({
         "file": predicted.file.to_string_lossy(),
         "top": predicted.guesses().into_iter().map(guess).collect::<Vec<_>>(),
@@ -126,7 +124,8 @@ mod tests {
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read.as_array().unwrap().len(), 2);
         assert_eq!(read[0]["file"], "a \"b\".png");
-        let back: Vec<f64> = read[1]["logits"].as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect();
+        let back: Vec<f64> =
+            read[1]["logits"].as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect();
         assert_eq!(back, logits.map(f64::from), "also for readers that know f64 alone");
         let top = read[0]["top"].as_array().unwrap();
         assert_eq!((top.len(), &top[0]["class"], &top[0]["label"]), (2, &json!("x"), &json!(0)));

@@ -28,6 +28,8 @@ const WRONG: &[(&str, &str)] = &[
         "augment.resized_crop = 0",
         "`augment.resized_crop` must be a number above 0, at most 1 (off), but is 0",
     ),
+    ("augment.mixup = -1", "`augment.mixup` must be 0 (off) or a number from 0.001 to 100, but is -1"),
+    ("augment.crop_padding = 32", "`augment.crop_padding` must be below data.image_size, 32, but is 32"),
     (
         "augment = { resized_crop = 0.5, crop_padding = 4 }",
         "`augment.resized_crop` must be 1 (off) with augment.crop_padding, but is 0.5",

@@ -1,6 +1,7 @@
 //! Files of every container, strange layouts, and what must not get through.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use super::super::torch_file::{Stored, legacy, pickle, tar, text, zip};
 use super::*;
@@ -148,47 +149,50 @@ fn a_tensor_that_lies_about_its_size_is_an_error() {
 }
 
 /// Opens a file and reads every tensor that claims a size worth reading, as `fit` reads those of the right shape.
-fn read_through(bytes: &[u8], file: &Path) -> bool {
-    fs::write(file, bytes).unwrap();
-    let Ok(opened) = open(file) else { return false };
+fn reads_through(path: &Path) -> bool {
+    let Ok(opened) = open(path) else { return false };
     let small = |tensor: &&FileTensor| {
         tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) < Some(1000)
     };
     opened.tensors.values().filter(small).all(|tensor| tensor.read().is_ok())
 }
 
-fn safetensors_file() -> Vec<u8> {
+/// Small files of all containers, on disk.
+fn files() -> Vec<(&'static str, Vec<u8>, tempfile::NamedTempFile)> {
     let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![2], &[1; 8]).unwrap();
-    safetensors::serialize([("w", view)], None).unwrap()
+    let safetensors = safetensors::serialize([("w", view)], None).unwrap();
+    let all = containers(&two()).into_iter().chain([("safetensors", safetensors)]);
+    let on_disk = all.map(|(container, bytes)| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &bytes).unwrap();
+        assert!(reads_through(file.path()), "{container} is whole");
+        (container, bytes, file)
+    });
+    on_disk.collect()
 }
 
 #[test]
 fn a_file_that_is_cut_short_anywhere_is_an_error_and_no_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weights");
-    let files = containers(&two()).into_iter().chain([("safetensors", safetensors_file())]);
-    for (container, bytes) in files {
-        assert!(read_through(&bytes, &path), "{container} is whole");
+    for (container, bytes, file) in files() {
         // A tar's last blocks are padding, and its reader does not miss them.
         let needed = if container == "tar" { bytes.len() - 1024 - 512 } else { bytes.len() };
-        for length in 0..needed {
-            assert!(!read_through(&bytes[..length], &path), "{container} of {length} bytes");
+        for length in (0..needed).rev() {
+            file.as_file().set_len(length as u64).unwrap();
+            assert!(!reads_through(file.path()), "{container} of {length} bytes");
         }
     }
 }
 
 #[test]
 fn a_file_with_damaged_bytes_makes_no_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weights");
-    let files = containers(&two()).into_iter().chain([("safetensors", safetensors_file())]);
-    for (_, bytes) in files {
-        for index in 0..bytes.len() {
+    for (_, bytes, file) in files() {
+        for (at, byte) in bytes.iter().enumerate() {
             for flip in [0x01, 0x80, 0xff] {
-                let mut damaged = bytes.clone();
-                damaged[index] ^= flip;
-                read_through(&damaged, &path);
+                file.as_file().write_all_at(&[byte ^ flip], at as u64).unwrap();
+                reads_through(file.path());
             }
+            file.as_file().write_all_at(&[*byte], at as u64).unwrap();
         }
+        assert!(reads_through(file.path()), "mended");
     }
 }

@@ -100,6 +100,11 @@ fn a_tensor_that_is_missing_misshapen_or_a_stranger_is_named() {
     );
     assert_eq!(find(&missing).nearest(), ModelName::Resnet18, "one gap does not make it another network");
 
+    let mut headless = whole();
+    headless.tensors.retain(|name, _| !name.starts_with("module.fc."));
+    let error = refusal(&headless, ModelName::Resnet18).to_string();
+    assert_eq!(error, "weights.pth has no tensor module.fc.weight: it is a network without a head");
+
     let mut misshapen = whole();
     misshapen.tensors.insert("module.conv1.weight".into(), FileTensor::zeros(Elements::F32, &[64, 3, 3, 3]));
     let error = refusal(&misshapen, ModelName::Resnet18);
