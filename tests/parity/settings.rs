@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 const MOMENTUM: f64 = 0.9;
 const BETAS: (f64, f64) = (0.8, 0.99);
-const EPS: f64 = 1e-7;
+/// More than rounding leaves of a gradient that is zero, of a BatchNorm's bias before another one: AdamW divides by its size,
+/// and the parameter would walk at random.
+const EPS: f64 = 1e-4;
 
 /// Momentum, betas and eps are the same in all jobs, and PyTorch's defaults in none.
 #[derive(Debug, Clone, Copy)]

@@ -180,7 +180,7 @@ fn weights_that_are_missing_or_no_safetensors_are_told_of() {
         &[],
         &settings,
         3,
-        &["the weights", "weights.safetensors cannot be used", "hint: model.weights"],
+        &["the weights", "weights.safetensors cannot be read", "hint: model.weights"],
     );
     fs::write(&file, b"\x80\x02}q\x01 a pickle, not safetensors").unwrap();
     refused(
@@ -188,7 +188,7 @@ fn weights_that_are_missing_or_no_safetensors_are_told_of() {
         &[],
         &settings,
         3,
-        &["the weights", "weights.safetensors cannot be used", "hint: model.weights"],
+        &["the weights", "weights.safetensors cannot be read", "hint: the file is cut short or damaged"],
     );
 }
 
@@ -202,5 +202,5 @@ fn weights_of_another_architecture_are_told_of() {
     fs::write(&file, bytes).unwrap();
     let weights = format!("model.weights={}", file.display());
     let settings = [&GOOD[..], &[&weights]].concat();
-    refused(&home, &[], &settings, 3, &["weights.safetensors cannot be used", "conv1.weight", "resnet18"]);
+    refused(&home, &[], &settings, 3, &["weights.safetensors has no tensor conv1.weight", "resnet18", "hint: "]);
 }

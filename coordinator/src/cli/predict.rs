@@ -78,7 +78,7 @@ pub(super) fn run(args: &PredictArgs) -> Result<u8, CliError> {
         (model.mean, model.std) = normalize.mean_std();
     }
     let Found { files, complaints } = find::pictures(&args.images);
-    complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
+    complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     if files.is_empty() {
         return Err(CliError::new(code::DATA, "there is no picture to look at").hint(format!(
             "name pictures, or folders with files ending in {}",
@@ -138,7 +138,7 @@ fn decoded<'a>(
                 good.push(file);
                 planes.extend_from_slice(&picture);
             }
-            Some(Err(error)) => eprintln!("error: {}: {error}", file.display()),
+            Some(Err(error)) => eprintln!("{}: {error}", file.display()),
             None => {}
         }
     }

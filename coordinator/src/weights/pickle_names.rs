@@ -178,7 +178,7 @@ fn pass_over(opcode: u8, reader: &mut impl BufRead) -> io::Result<()> {
         b'C' | 0x8a => length(1, reader).and_then(|length| skip(length, reader)),
         b'B' | 0x8b => length(4, reader).and_then(|length| skip(length, reader)),
         0x8e | 0x96 => length(8, reader).and_then(|length| skip(length, reader)),
-        _ => Err(malformed("it is no pickle")),
+        _ => Err(malformed("it begins like a pickle and is none")),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Evaluation of this member's blocks of a split.
 
-use tch::Kind;
-
 use crate::model::ResNet;
 use crate::plan::Split;
 
@@ -25,8 +23,10 @@ pub(super) fn evaluate(
         peers.check_cancelled()?;
         let (images, labels) = samples.batch(split, ids)?;
         let logits = model.forward_eval(&images);
-        // In f64 from the single losses on: the sum over a split is compared between runs.
-        let loss_sum = plain(&logits, &labels).to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
+        let losses = Vec::<f32>::try_from(plain(&logits, &labels))?;
+        // In f64 from the single losses on and one after another: the sum over a split is compared between runs, and
+        // with that of a later evaluation, which has the same losses.
+        let loss_sum = losses.into_iter().map(f64::from).sum();
         let metrics = Metrics { loss_sum, correct: correct(&logits, &labels), count: ids.len() as u64 };
         blocks.push(BlockMetrics { block, metrics });
     }
