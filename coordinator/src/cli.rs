@@ -16,6 +16,8 @@ mod logging;
 mod predict;
 mod recipe;
 mod resume;
+mod sources;
+mod stdout;
 mod summary;
 mod train;
 

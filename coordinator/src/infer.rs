@@ -115,7 +115,7 @@ pub struct Augmentation {
 }
 
 /// A recipe's `[augment]` as workers read it: what is off is absent or 0.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct AugmentSettings {
     crop_padding: u32,
     resized_crop: Option<f64>,
@@ -132,20 +132,7 @@ pub struct AugmentSettings {
 impl AugmentSettings {
     /// Whether pictures stay as they are.
     pub fn is_off(&self) -> bool {
-        let Self {
-            crop_padding,
-            resized_crop,
-            flip,
-            brightness,
-            contrast,
-            saturation,
-            hue,
-            erasing,
-            mixup,
-            cutmix,
-        } = *self;
-        let strengths = [flip, brightness, contrast, saturation, hue, erasing, mixup, cutmix];
-        crop_padding == 0 && resized_crop.is_none() && strengths.iter().all(|strength| *strength == 0.0)
+        *self == Self::default()
     }
 }
 

@@ -8,7 +8,6 @@ mod confusion;
 mod curve;
 mod gallery;
 mod lettering;
-mod samples;
 mod ticks;
 
 use std::path::Path;
@@ -17,7 +16,6 @@ use curve::{Chart, Line};
 
 pub use confusion::write_confusion;
 pub use gallery::{Caption, Picture, Tile, Tone, write_gallery};
-pub use samples::write_samples;
 
 /// What one epoch adds to the curves.
 #[derive(Debug, Clone, Copy, PartialEq)]

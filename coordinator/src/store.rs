@@ -90,8 +90,9 @@ impl CheckpointStore {
     }
 
     /// The step that the pointer `best` or `last` names now.
-    pub fn pointed_at(&self, pointer: &str) -> Option<Step> {
-        self.points_at(pointer)
+    pub fn points_at(&self, pointer: &str) -> Option<Step> {
+        let target = fs::read_link(self.folder.join(pointer)).ok()?;
+        target.to_str()?.strip_prefix("step-")?.parse().ok().map(Step)
     }
 
     /// Where the checkpoint of `step` lies, whether it exists or not.
@@ -143,11 +144,6 @@ impl CheckpointStore {
     fn unpoint(&self, step: Step) -> io::Result<()> {
         let pointers = ["last", "best"].into_iter().filter(|link| self.points_at(link) == Some(step));
         pointers.map(|link| self.folder.join(link)).try_for_each(fs::remove_file)
-    }
-
-    fn points_at(&self, link: &str) -> Option<Step> {
-        let target = fs::read_link(self.folder.join(link)).ok()?;
-        target.to_str()?.strip_prefix("step-")?.parse().ok().map(Step)
     }
 }
 

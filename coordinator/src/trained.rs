@@ -64,6 +64,14 @@ pub struct TrainedModel {
     pub notes: Vec<String>,
 }
 
+impl TrainedModel {
+    /// The name of a file without its folder and extension: what files that are made of it are called by.
+    #[must_use]
+    pub fn file_stem(&self) -> String {
+        Path::new(&self.name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
 /// Finds the model of the run `what` under `home`, or of the file `what`. A run's name wins; `./what` is always a file.
 ///
 /// With `ema`, the running average of the weights that the run kept takes the place of its weights.

@@ -1,4 +1,5 @@
-//! What `eval`, `predict` and `data show` have in common: which weights, on which device, and how a worker is asked.
+//! What `eval`, `predict`, `export` and `data show` have in common: which weights, on which device, and how a worker is
+//! asked.
 
 use std::time::Duration;
 

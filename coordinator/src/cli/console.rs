@@ -3,6 +3,7 @@
 
 mod words;
 
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -210,12 +211,13 @@ impl Console {
 
     /// A result, to stdout.
     fn say(&self, line: &str) {
-        self.bar.suspend(|| println!("{line}"));
+        // A reader that is gone (`| head`) does not end the run: its files tell the same.
+        self.bar.suspend(|| drop(writeln!(io::stdout(), "{line}")));
     }
 
     /// Something to know, to stderr.
     fn note(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 }
 

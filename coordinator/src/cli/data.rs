@@ -2,17 +2,16 @@
 
 mod show;
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::home::{Home, HomeArgs};
-use super::recipe::print;
+use super::home::HomeArgs;
+use super::sources::SourceArgs;
+use super::stdout::print;
 use super::{CliError, inputs};
 use crate::data::ResolvedData;
 use crate::model::grouped;
-use crate::recipe::{Loaded, Recipe, Sources};
+use crate::recipe::Recipe;
 
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
@@ -32,51 +31,28 @@ enum Verb {
 struct FetchArgs {
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    home: HomeArgs,
     /// For programs
     #[arg(long)]
     json: bool,
 }
 
-/// Which data set.
-#[derive(Debug, Args)]
-struct SourceArgs {
-    /// A recipe (TOML); without one, everything comes from --set and defaults
-    recipe: Option<PathBuf>,
-    /// Change a key of the recipe, e.g. `--set data.name=cifar10`; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
-    #[command(flatten)]
-    home: HomeArgs,
-}
-
-impl SourceArgs {
-    fn recipe(&self) -> Result<Recipe, CliError> {
-        let sources = Sources {
-            file: self.recipe.clone(),
-            sets: self.sets.clone(),
-            env: Sources::process_env(),
-            default_shards: 1,
-        };
-        // What a recipe warns of is of no weight for its data alone.
-        let Loaded { recipe, .. } = Recipe::load(&sources)?;
-        Ok(recipe)
-    }
-
-    fn open(&self) -> Result<Home, CliError> {
-        self.home.open()
-    }
-}
-
 pub(super) fn run(args: DataArgs) -> Result<u8, CliError> {
     match args.verb {
-        Verb::Fetch(args) => fetch(&args),
-        Verb::Show(args) => show::run(&args),
+        Verb::Fetch(args) => fetch(args),
+        Verb::Show(args) => show::run(args),
     }
 }
 
-fn fetch(args: &FetchArgs) -> Result<u8, CliError> {
-    let recipe = args.source.recipe()?;
-    let data = inputs::resolve_data(&recipe, &args.source.open()?)?;
+/// The recipe whose data set is meant. What it warns of is of no weight for its data alone, and neither are shards.
+fn recipe(source: SourceArgs) -> Result<Recipe, CliError> {
+    Ok(Recipe::load(&source.sources(1))?.recipe)
+}
+
+fn fetch(args: FetchArgs) -> Result<u8, CliError> {
+    let recipe = recipe(args.source)?;
+    let data = inputs::resolve_data(&recipe, &args.home.open()?)?;
     let text = if args.json { format!("{:#}\n", json(&data)) } else { text(&data) };
     print(&text)?;
     Ok(0)

@@ -1,6 +1,5 @@
 //! `lockstep doctor`: is this machine ready? In a form to paste into a report.
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::home::HomeArgs;
+use super::stdout::print;
 use super::{CliError, code};
 use crate::local::WorkerBinary;
 
@@ -29,20 +29,23 @@ struct Check {
     hint: Option<String>,
 }
 
+impl Check {
+    fn text(&self) -> String {
+        let Self { name, ok, detail, hint } = self;
+        let hint = hint.as_ref().map_or_else(String::new, |hint| format!("     {:<10} hint: {hint}\n", ""));
+        format!("{:<4} {name:<10} {detail}\n{hint}", if *ok { "ok" } else { "FAIL" })
+    }
+}
+
 pub(super) fn run(args: &DoctorArgs) -> Result<u8, CliError> {
     let checks = [version(), machine(), worker(), home(&args.home), loopback()];
     let ready = checks.iter().all(|check| check.ok);
-    let mut stdout = std::io::stdout().lock();
-    let written = if args.json {
+    if args.json {
         let report = serde_json::json!({ "ready": ready, "checks": checks });
-        writeln!(stdout, "{report:#}")
+        print(&format!("{report:#}\n"))?;
     } else {
-        checks.iter().try_for_each(|Check { name, ok, detail, hint }| {
-            writeln!(stdout, "{:<4} {name:<10} {detail}", if *ok { "ok" } else { "FAIL" })?;
-            hint.iter().try_for_each(|hint| writeln!(stdout, "     {:<10} hint: {hint}", ""))
-        })
-    };
-    written.map_err(|error| CliError::new(code::FAILED, format!("writing the report: {error}")))?;
+        print(&checks.iter().map(Check::text).collect::<String>())?;
+    }
     Ok(if ready { 0 } else { code::CLUSTER })
 }
 

@@ -4,14 +4,14 @@ mod files;
 mod samples;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::compute::{self, DeviceArgs, WeightsArgs};
 use super::home::HomeArgs;
-use super::recipe::print;
+use super::stdout::print;
 use super::{CliError, code, resume};
 use crate::infer::Logits;
 use crate::report::{self, Report};
@@ -76,6 +76,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<u8, CliError> {
     let worker = args.device.open()?;
     let out = args.out.clone().unwrap_or_else(|| default_folder(&model));
     files::check_folder(&out)?;
+    check_classes(&model)?;
     let samples = EvalSamples::find(&mut model, args, &home)?;
 
     let network = worker.network(&model, samples.block);
@@ -93,7 +94,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<u8, CliError> {
     worker.calls.check_stopped()?;
     files::write(&out, &metrics, &report, &model, &samples)?;
     if args.json {
-        print(&files::json_text(&metrics))?;
+        print(&files::json_text(&metrics, &report.confusion))?;
     } else {
         print(&table::text(&headline(&model, &samples), &report))?;
     }
@@ -101,14 +102,24 @@ pub(super) fn run(args: &EvalArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
+/// A matrix of more classes would not fit into memory, nor its table into anything that reads tables.
+fn check_classes(model: &TrainedModel) -> Result<(), CliError> {
+    const CLASSES_MAX: usize = 10_000;
+    match model.classes.len() {
+        ..=CLASSES_MAX => Ok(()),
+        classes => Err(CliError::new(
+            code::USAGE,
+            format!("the model tells {classes} classes apart, and at most {CLASSES_MAX} are compared with one another"),
+        )
+        .hint("`lockstep predict` takes models of any number of classes")),
+    }
+}
+
 /// A run's own folder; beside the reader, named by the file, for a file.
 fn default_folder(model: &TrainedModel) -> PathBuf {
     match &model.run {
         Some(run) => run.join("eval"),
-        None => {
-            let stem = Path::new(&model.name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            PathBuf::from(format!("{stem}-eval"))
-        }
+        None => PathBuf::from(format!("{}-eval", model.file_stem())),
     }
 }
 
@@ -141,7 +152,8 @@ fn headline(model: &TrainedModel, samples: &EvalSamples) -> String {
     )
 }
 
-/// What `metrics.json` holds. Accuracies and ratios are in 0 to 1; what is no number is null.
+/// What `metrics.json` holds, but for the confusion matrix, which is large. Accuracies and ratios are in 0 to 1; what is
+/// no number is null.
 fn metrics(model: &TrainedModel, samples: &EvalSamples, report: &Report, device: &str) -> Value {
     json!({
         "model": model.name,
@@ -164,7 +176,7 @@ fn metrics(model: &TrainedModel, samples: &EvalSamples, report: &Report, device:
         "macro": report.macro_average,
         "weighted": report.weighted_average,
         "classes": report.classes,
-        "confusion": report.confusion.rows().collect::<Vec<_>>(),
+        "confusion": null,
         "not_finite": report.not_finite(),
     })
 }

@@ -1,14 +1,15 @@
 //! `lockstep export`: a trained model as one file that any PyTorch program loads.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
+use super::compute::WeightsArgs;
 use super::home::HomeArgs;
+use super::stdout::print;
 use super::{CliError, code};
 use crate::export::{ExportError, Exported, Format, export};
-use crate::trained::{self, TrainedModel, Which};
+use crate::trained::TrainedModel;
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
@@ -16,19 +17,11 @@ pub(super) struct ExportArgs {
     #[arg(value_name = "RUN|FILE")]
     model: String,
     #[command(flatten)]
-    home: HomeArgs,
-    /// The run's best model (the default)
-    #[arg(long, conflicts_with = "last")]
-    best: bool,
-    /// The run's last model
-    #[arg(long)]
-    last: bool,
-    /// The running average of the weights, where the run kept one
-    #[arg(long)]
-    ema: bool,
+    weights: WeightsArgs,
+    /// The form of the file
     #[arg(long, value_enum, default_value = "safetensors")]
     format: Format,
-    /// The file to write; default: RUN-best.safetensors and the like, in the current folder
+    /// The file to write; default: RUN-best.safetensors, or FILE.safetensors, and the like, here
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Replace a file that exists
@@ -37,59 +30,56 @@ pub(super) struct ExportArgs {
     /// For programs
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    home: HomeArgs,
 }
 
 pub(super) fn run(args: &ExportArgs) -> Result<u8, CliError> {
-    let which = if args.last { Which::Last } else { Which::Best };
-    let home = args.home.open()?;
-    let trained = trained::find(&home.path, &home.blobs, &args.model, which, args.ema)?;
-    trained.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let path = args.out.clone().unwrap_or_else(|| default_path(&trained, args, which));
+    let trained = args.weights.find(&args.model, &args.home.open()?)?;
+    let path = args.out.clone().unwrap_or_else(|| default_path(&trained, args.format));
     let exported = export(&trained, args.format, &path, args.force)?;
-    print(&trained, &exported, args)
-        .map_err(|error| CliError::new(code::FAILED, format!("writing: {error}")))?;
+    let text = if args.json { json(&trained, &exported, args.format) } else { text(&trained, &exported) };
+    print(&text)?;
     Ok(0)
 }
 
 /// `RUN-best.safetensors`, `RUN-last-ema.pth`; of a file its own name with another extension.
-fn default_path(trained: &TrainedModel, args: &ExportArgs, which: Which) -> PathBuf {
-    let extension = args.format.extension();
-    match &trained.run {
-        Some(_) => {
-            let ema = if args.ema { "-ema" } else { "" };
-            PathBuf::from(format!("{}-{}{ema}.{extension}", trained.name, which.as_str()))
+fn default_path(trained: &TrainedModel, format: Format) -> PathBuf {
+    let extension = format.extension();
+    match (&trained.run, &trained.origin.checkpoint) {
+        (Some(_), Some(checkpoint)) => {
+            let ema = if trained.origin.ema { "-ema" } else { "" };
+            PathBuf::from(format!("{}-{checkpoint}{ema}.{extension}", trained.name))
         }
-        None => {
-            let stem =
-                Path::new(&trained.name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            PathBuf::from(format!("{stem}.{extension}"))
-        }
+        _ => PathBuf::from(format!("{}.{extension}", trained.file_stem())),
     }
 }
 
-fn print(trained: &TrainedModel, exported: &Exported, args: &ExportArgs) -> std::io::Result<()> {
+fn json(trained: &TrainedModel, exported: &Exported, format: Format) -> String {
+    let report = serde_json::json!({
+        "path": exported.path,
+        "format": format.extension(),
+        "size_bytes": exported.size_bytes,
+        "sha256": exported.sha256,
+        "tensors": exported.tensors,
+        "model": trained.model,
+        "classes": trained.classes,
+        "image_size": trained.image_size,
+        "metrics": trained.metrics,
+        "source": trained.origin,
+        "notes": trained.notes,
+    });
+    format!("{report:#}\n")
+}
+
+fn text(trained: &TrainedModel, exported: &Exported) -> String {
     let Exported { path, size_bytes, sha256, tensors } = exported;
-    let mut stdout = std::io::stdout().lock();
-    if args.json {
-        let report = serde_json::json!({
-            "path": path,
-            "format": args.format.extension(),
-            "size_bytes": size_bytes,
-            "sha256": sha256,
-            "tensors": tensors,
-            "model": trained.model,
-            "classes": trained.classes,
-            "image_size": trained.image_size,
-            "metrics": trained.metrics,
-            "source": trained.origin,
-            "notes": trained.notes,
-        });
-        return writeln!(stdout, "{report:#}");
-    }
-    writeln!(stdout, "wrote   {}", path.display())?;
-    writeln!(stdout, "model   {} with {} classes, {tensors} tensors", trained.model, trained.classes.len())?;
-    writeln!(stdout, "size    {size_bytes} bytes")?;
-    writeln!(stdout, "sha256  {sha256}")
+    format!(
+        "wrote   {}\nmodel   {} with {} classes, {tensors} tensors\nsize    {size_bytes} bytes\nsha256  {sha256}\n",
+        path.display(),
+        trained.model,
+        trained.classes.len(),
+    )
 }
 
 impl From<ExportError> for CliError {

@@ -1,5 +1,7 @@
 //! What a run takes in: its data set and its initial weights, found and checked before anything is made.
 
+use lockstep_core::Origin;
+
 use super::console::DownloadBar;
 use super::home::Home;
 use super::{CliError, code};
@@ -26,8 +28,39 @@ pub(super) fn resolve_data(recipe: &Recipe, home: &Home) -> Result<ResolvedData,
     Ok(data)
 }
 
+/// Sees to it that the bytes of the data set that a run began with lie in the cache: if they do not, they are made again.
+///
+/// # Errors
+///
+/// What is made now is something else; `instead` says what can be done besides bringing the old files back.
+pub(super) fn bring_back_data(
+    origin: &Origin,
+    recipe: &Recipe,
+    home: &Home,
+    instead: &str,
+) -> Result<(), CliError> {
+    if is_whole(&origin.data_digest, home)? {
+        return Ok(());
+    }
+    eprintln!("note: the run's data set is not in the cache any more, and is made again");
+    if resolve_data(recipe, home)?.digest == origin.data_digest {
+        return Ok(());
+    }
+    Err(CliError::new(code::DATA, "the data set is not what the run began with")
+        .hint(format!("bring the old files back, or {instead}")))
+}
+
+/// Whether the file of that digest lies in the cache, with the bytes that it should have.
+pub(super) fn is_whole(digest: &str, home: &Home) -> Result<bool, CliError> {
+    home.blobs.verify(digest).map_err(|error| CliError::new(code::DATA, error.to_string()))
+}
+
 /// Takes the initial weights into the cache and tells what there is to know about them.
-pub(super) fn resolve_weights(recipe: &Recipe, classes: usize, home: &Home) -> Result<Option<String>, CliError> {
+pub(super) fn resolve_weights(
+    recipe: &Recipe,
+    classes: usize,
+    home: &Home,
+) -> Result<Option<String>, CliError> {
     let (model, bar) = (&recipe.model, DownloadBar::default());
     let resolved = weights::resolve(&model.weights, model.name, classes as u32, &home.blobs, &bar)?;
     Ok(resolved.map(|resolved| {

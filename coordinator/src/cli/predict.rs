@@ -6,6 +6,7 @@
 mod find;
 mod output;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -14,12 +15,12 @@ use safetensors::tensor::{TensorView, serialize_to_file};
 
 use super::compute::{self, DeviceArgs, WeightsArgs, Worker};
 use super::home::HomeArgs;
-use super::recipe::print;
+use super::stdout::print;
 use super::{CliError, code};
 use crate::convert::EVAL_BLOCK;
 use crate::data::{self, pictures};
 use crate::infer::{Network, Samples};
-use crate::recipe::Normalize;
+use crate::recipe::{IMAGE_SIZES, Normalize};
 
 use find::Found;
 use output::{Format, Predicted};
@@ -29,6 +30,9 @@ const CHUNK_PICTURES: usize = 512;
 
 /// Bytes of decoded pictures of one call, at most.
 const CHUNK_BYTES: usize = 256 << 20;
+
+/// [`IMAGE_SIZES`] as the parser of arguments takes it.
+const SIDES: RangeInclusive<i64> = *IMAGE_SIZES.start() as i64..=*IMAGE_SIZES.end() as i64;
 
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
@@ -52,7 +56,7 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// Pixels per side that the model sees, of a file that does not say
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=512))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(SIDES))]
     image_size: Option<u32>,
     /// Statistics that pixels are normalised by, of a file that does not say: half, imagenet or cifar10
     #[arg(long, value_name = "NAME", value_parser = normalize)]
@@ -69,21 +73,20 @@ fn normalize(text: &str) -> Result<Normalize, String> {
 }
 
 pub(super) fn run(args: &PredictArgs) -> Result<u8, CliError> {
-    let home = args.home.open()?;
-    let mut model = args.weights.find(&args.model, &home)?;
-    if let Some(image_size) = args.image_size {
-        model.image_size = image_size;
-    }
-    if let Some(normalize) = args.normalize {
-        (model.mean, model.std) = normalize.mean_std();
-    }
-    let Found { files, complaints } = find::pictures(&args.images);
+    let Found { files, complaints } = find::all(&args.images);
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     if files.is_empty() {
         return Err(CliError::new(code::DATA, "there is no picture to look at").hint(format!(
             "name pictures, or folders with files ending in {}",
             pictures::EXTENSIONS.join(", ")
         )));
+    }
+    let mut model = args.weights.find(&args.model, &args.home.open()?)?;
+    if let Some(image_size) = args.image_size {
+        model.image_size = image_size;
+    }
+    if let Some(normalize) = args.normalize {
+        (model.mean, model.std) = normalize.mean_std();
     }
     let worker = args.device.open()?;
     let network = worker.network(&model, EVAL_BLOCK);

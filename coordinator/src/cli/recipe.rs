@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{CliError, code};
+use super::stdout::print;
+use super::{CliError, code};
 use crate::recipe::{Loaded, Recipe, RecipeError, Sources, parameter_names};
 
 /// Says every key with its default; a test holds it to the defaults of the code.
@@ -40,7 +41,7 @@ struct ShowArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
-    /// Print JSON: recipe, origins, warnings
+    /// For programs: recipe, origins, warnings
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +56,7 @@ struct CheckArgs {
 
 #[derive(Debug, Args)]
 struct Overrides {
-    /// Set one key, for example --set optimizer.lr=0.01; may be repeated
+    /// Change a key of the recipe, e.g. `--set optimizer.lr=0.01`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The number of workers that shards default to; `train` takes one per GPU, else 2
@@ -156,18 +157,6 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// To stdout; a reader that has seen enough (`| head`) is no failure.
-pub(super) fn print(text: &str) -> Result<(), CliError> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError {
-            message: format!("cannot write to standard output: {error}"),
-            hint: None,
-            code: 1,
-        }),
-        _ => Ok(()),
-    }
-}
-
 impl From<RecipeError> for CliError {
     fn from(error: RecipeError) -> Self {
         Self { message: error.to_string(), hint: error.hint(), code: code::USAGE }
@@ -199,8 +188,8 @@ mod tests {
 
     #[test]
     fn the_template_names_every_key() {
-        let everything =
-            loaded("data.name = \"cifar10\"").recipe.to_toml() + "path = \nshards = \ntrain = \ntest = \nfrozen = \ngroup = \nunfreeze_at = \n";
+        let everything = loaded("data.name = \"cifar10\"").recipe.to_toml()
+            + "path = \nshards = \ntrain = \ntest = \nfrozen = \ngroup = \nunfreeze_at = \n";
         for key in everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
             assert!(
                 TEMPLATE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),

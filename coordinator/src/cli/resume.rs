@@ -56,7 +56,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         Err(error) => return Err(inputs::plan_error(&error)),
     };
     let (position, damaged) = start_point(&history, &folder)?;
-    let recipe = with_epochs(recipe, epochs);
+    let recipe = with_epochs(recipe, epochs)?;
     folder.write_recipe(&recipe.to_toml()).map_err(anyhow::Error::from)?;
     let facts = train::facts(&binary, &recipe, &history.origin, workers);
     let origin = history.origin.clone();
@@ -113,8 +113,9 @@ fn epochs(history: &History, asked: Option<u32>, name: &str) -> Result<u32, CliE
     }
 }
 
-/// The recipe for another number of epochs. A schedule that spans the run takes another course from here on.
-fn with_epochs(recipe: Recipe, epochs: u32) -> Recipe {
+/// The recipe for another number of epochs, if it can be one: a warm-up has to end before the run. A schedule that spans
+/// the run takes another course from here on.
+fn with_epochs(recipe: Recipe, epochs: u32) -> Result<Recipe, CliError> {
     if epochs != recipe.epochs && recipe.schedule.spans_the_run() {
         eprintln!(
             "warning: schedule.name = \"{}\" follows the run's length: from here on the learning rate is that of {epochs} \
@@ -122,27 +123,21 @@ fn with_epochs(recipe: Recipe, epochs: u32) -> Recipe {
             recipe.schedule.name
         );
     }
-    Recipe { epochs, ..recipe }
+    let recipe = Recipe { epochs, ..recipe };
+    Recipe::from_toml_str(&recipe.to_toml(), "the run's recipe")?;
+    Ok(recipe)
 }
 
 /// The data set and weights that the run began with must lie whole in the cache, or be made again with the same digest.
 fn find_data(history: &History, recipe: &Recipe, home: &Home) -> Result<(), CliError> {
-    let changed = |what: &str| {
-        CliError::new(code::DATA, format!("{what} is not what the run began with"))
-            .hint("bring the old files back, or start a new run")
-    };
-    let is_whole = |digest: &str| {
-        home.blobs.verify(digest).map_err(|error| CliError::new(code::DATA, error.to_string()))
-    };
     let origin = &history.origin;
-    if !is_whole(&origin.data_digest)? && inputs::resolve_data(recipe, home)?.digest != origin.data_digest {
-        return Err(changed("the data set"));
-    }
+    inputs::bring_back_data(origin, recipe, home, "start a new run")?;
     if let Some(digest) = &origin.weights_digest
-        && !is_whole(digest)?
+        && !inputs::is_whole(digest, home)?
         && inputs::resolve_weights(recipe, origin.classes.len(), home)?.as_ref() != Some(digest)
     {
-        return Err(changed("the weights file"));
+        return Err(CliError::new(code::DATA, "the weights file is not what the run began with")
+            .hint("bring the old file back, or start a new run"));
     }
     Ok(())
 }
@@ -173,4 +168,20 @@ fn start_point(history: &History, folder: &RunFolder) -> Result<(Position, Vec<S
         eprintln!("warning: no checkpoint is whole; the run starts again, which gives the same weights");
     }
     Ok((position, damaged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Sources;
+
+    #[test]
+    fn a_number_of_epochs_that_the_recipe_does_not_allow_is_refused_before_anything_is_written() {
+        let sets = ["data.name=shapes", "epochs=9", "schedule.warmup_epochs=4"].map(str::to_owned).to_vec();
+        let recipe = || Recipe::load(&Sources { sets: sets.clone(), ..Sources::default() }).unwrap().recipe;
+        assert_eq!(with_epochs(recipe(), 5).unwrap().epochs, 5);
+        let error = with_epochs(recipe(), 4).unwrap_err();
+        assert_eq!(error.code, code::USAGE);
+        assert!(error.message.contains("`schedule.warmup_epochs` must be below epochs, 4"), "{error}");
+    }
 }

@@ -1,15 +1,16 @@
 //! `lockstep summary`: a network's layers, output shapes and parameters, and how many of them a recipe would train.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
 use clap::Args;
 
-use super::recipe::print;
+use super::sources::SourceArgs;
+use super::stdout::print;
 use super::{CliError, code};
 use crate::freezing::{self, PatternError};
 use crate::model::{self, Summary, grouped};
-use crate::recipe::{DataName, ModelName, Recipe, Sources, parameter_names};
+use crate::nearest::nearest;
+use crate::recipe::{DataName, ModelName, Recipe, parameter_names};
 
 /// Any network has a head of one class at least; above, a slip of the finger.
 const CLASSES: RangeInclusive<u64> = 1..=1_000_000;
@@ -22,11 +23,8 @@ const DEFAULT_CLASSES: u32 = 10;
 
 #[derive(Debug, Args)]
 pub(super) struct SummaryArgs {
-    /// A recipe (TOML) that says model, image size, classes and what is trained; flags win over it
-    recipe: Option<PathBuf>,
-    /// Change a key of the recipe, e.g. `--set model.name=resnet18`; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// resnet18, resnet34, resnet50, resnet101 or resnet152 [default: the recipe's, else resnet50]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -43,7 +41,7 @@ pub(super) struct SummaryArgs {
     /// What is frozen, everything else being trained; may be repeated
     #[arg(long, value_name = "PATTERN")]
     frozen: Vec<String>,
-    /// Print JSON, with torchvision's name of every layer and exact counts
+    /// For programs: with torchvision's name of every layer and exact counts
     #[arg(long)]
     json: bool,
 }
@@ -72,11 +70,9 @@ pub(super) fn run(args: SummaryArgs) -> Result<(), CliError> {
 }
 
 fn summary(args: SummaryArgs) -> Result<Summary, CliError> {
-    let recipe = if args.recipe.is_some() || !args.sets.is_empty() {
+    let recipe = if args.source.recipe.is_some() || !args.source.sets.is_empty() {
         // Shards have no part in this: one is always right.
-        let sources =
-            Sources { file: args.recipe, sets: args.sets, env: Sources::process_env(), default_shards: 1 };
-        Some(Recipe::load(&sources)?.recipe)
+        Some(Recipe::load(&args.source.sources(1))?.recipe)
     } else {
         None
     };
@@ -122,17 +118,13 @@ fn without(model: ModelName, key: &'static str, frozen: &[String]) -> Result<Vec
 
 fn model_of(name: &str) -> Result<ModelName, CliError> {
     model::by_name(name).ok_or_else(|| {
-        let wrong = name.to_lowercase();
-        let near =
-            model::ALL.into_iter().min_by_key(|model| strsim::damerau_levenshtein(&wrong, model.as_str()));
-        let error = CliError::new(code::USAGE, format!("there is no model `{name}`"));
-        match near {
-            Some(near) => error.hint(format!(
-                "did you mean `{near}`? All are {}",
-                model::ALL.map(ModelName::as_str).join(", ")
-            )),
-            None => error,
-        }
+        let all = model::ALL.map(ModelName::as_str);
+        let listed = all.join(", ");
+        let hint = match nearest(&name.to_lowercase(), all) {
+            Some(near) => format!("did you mean `{near}`? All are {listed}"),
+            None => format!("all are {listed}"),
+        };
+        CliError::new(code::USAGE, format!("there is no model `{name}`")).hint(hint)
     })
 }
 

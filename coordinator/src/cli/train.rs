@@ -1,6 +1,6 @@
 //! `lockstep train`: everything is checked before anything is made, so that bad input leaves nothing behind.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use lockstep_core::{FailureKind, Origin, Outcome, Run};
@@ -8,6 +8,7 @@ use lockstep_core::{FailureKind, Origin, Outcome, Run};
 use super::console::Console;
 use super::home::{Home, HomeArgs};
 use super::logging::{self, LogArgs};
+use super::sources::SourceArgs;
 use super::{CliError, code, inputs};
 use crate::convert;
 use crate::data::ResolvedData;
@@ -15,16 +16,14 @@ use crate::driver::now;
 use crate::freezing;
 use crate::launch::{Aborted, Ended, Launch, StopSignal, launch};
 use crate::local::{BinaryError, WorkerBinary};
-use crate::recipe::{Loaded, Recipe, Sources};
+use crate::plot::{self, Picture, Tile};
+use crate::recipe::{Loaded, Recipe};
 use crate::run_folder::{RunFacts, RunFolder};
 
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// The recipe, a TOML file; without one, everything comes from --set and defaults
-    recipe: Option<PathBuf>,
-    /// Change a key of the recipe, e.g. `--set optimizer.lr=0.01`; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Name of the run; default: date, model and data
     #[arg(long)]
     name: Option<String>,
@@ -81,9 +80,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     }
     let binary = WorkerBinary::find()?;
     let workers = args.cluster.workers(&binary);
-    let sources =
-        Sources { file: args.recipe, sets: args.sets, env: Sources::process_env(), default_shards: workers };
-    let Loaded { recipe, warnings, .. } = Recipe::load(&sources)?;
+    let Loaded { recipe, warnings, .. } = Recipe::load(&args.source.sources(workers))?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let workers = no_idle_workers(workers, recipe.shards);
     let listener = args.cluster.listen()?;
@@ -235,7 +232,11 @@ fn draw_samples(folder: &RunFolder, data: &ResolvedData) {
     let drawn = data.first_pictures(PICTURES).map_err(anyhow::Error::from).and_then(|(images, labels)| {
         let plots = folder.path().join("plots");
         std::fs::create_dir_all(&plots)?;
-        crate::plot::write_samples(&plots.join("samples.png"), &images, &labels, &data.classes)
+        let named = |(picture, label): (Picture, &usize)| Tile::named(vec![picture], &data.classes[*label]);
+        let tiles: Vec<Tile> =
+            Picture::all(data.image_size, &images).into_iter().zip(&labels).map(named).collect();
+        let title = format!("{}: the first of {} training samples", data.name, data.train);
+        plot::write_gallery(&plots.join("samples.png"), &title, &tiles)
     });
     if let Err(error) = drawn {
         tracing::warn!(%error, "the sample pictures could not be drawn");

@@ -31,6 +31,12 @@ pub const FILE_BYTES_MAX: u64 = 512 << 20;
 /// What files of pictures end in, in lower case; torchvision's `ImageFolder` looks for the same, but for GIF.
 pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "pgm", "bmp", "tif", "tiff", "webp", "gif"];
 
+/// Whether a file is called like a picture; what it holds is another question.
+pub fn is_called_so(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&&*extension)
+}
+
 /// Changes with what this module makes of a file, so that pictures of an older version are not taken for its own.
 pub(super) const VERSION: &str = "pictures 1";
 
@@ -72,8 +78,8 @@ impl PictureError {
 /// The text with control characters, line ends among them, as blanks, and not without end.
 fn one_line(text: &str) -> String {
     const CHARACTERS_MAX: usize = 200;
-    let shown = text.chars().map(|it| if it.is_control() { ' ' } else { it });
-    shown.take(CHARACTERS_MAX).collect::<String>().trim_end().to_owned()
+    let shown: String = text.chars().take(CHARACTERS_MAX).collect();
+    shown.replace(char::is_control, " ").trim_end().to_owned()
 }
 
 /// Decodes a file into `size` x `size` pixels: `[3, size, size]` bytes, planes R, G, B.

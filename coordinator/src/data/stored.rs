@@ -205,7 +205,8 @@ fn rows(
     let (&[count, 3, height, width], &[label_count]) = (&images.shape[..], &labels.shape[..]) else {
         return Err(format!("its {split} tensors have other shapes than [N, 3, S, S] and [N]"));
     };
-    let side = u32::try_from(height).ok().filter(|_| height == width && count == label_count);
+    let is_square = height > 0 && height == width;
+    let side = u32::try_from(height).ok().filter(|_| is_square && count == label_count);
     let side = side.ok_or_else(|| format!("its {split} tensors are not N square pictures and N labels"))?;
     let is_whole = |tensor: &TensorInfo, dtype: Dtype, element_bytes: usize| {
         let (begin, end) = tensor.data_offsets;

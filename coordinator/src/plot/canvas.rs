@@ -11,6 +11,8 @@ use plotters::coord::Shift;
 use plotters::prelude::{BitMapBackend, DrawingArea, IntoDrawingArea as _, WHITE};
 use plotters::style::{FontStyle, RGBColor, register_font};
 
+use crate::durable;
+
 pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// What plotters knows the font by.
@@ -22,6 +24,11 @@ pub(crate) const INK: RGBColor = RGBColor(38, 38, 38);
 /// Pixels of the drawing per pixel of the file and side: plotters draws jagged lines, the mean of four
 /// pixels is smooth.
 pub(crate) const SCALE: u32 = 2;
+
+/// Pixels of the PNG file in pixels of the drawing.
+pub(crate) fn px(pixels: u32) -> i32 {
+    (pixels * SCALE).cast_signed()
+}
 
 /// Draws on a white area and puts it at `path` as a PNG file of `size` (width, height) pixels. The area
 /// is [`SCALE`] times as large.
@@ -42,9 +49,10 @@ pub(crate) fn write_png(
     let mut bytes = Cursor::new(Vec::new());
     reduced(&drawing, size).write_to(&mut bytes, ImageFormat::Png)?;
     // Not fsynced: a picture can be drawn again.
-    let aside = path.with_extension("png.tmp");
+    let aside = durable::aside(path);
     fs::write(&aside, bytes.into_inner())
         .and_then(|()| fs::rename(&aside, path))
+        .inspect_err(|_| drop(fs::remove_file(&aside)))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -8,7 +8,7 @@ use plotters::prelude::{Rectangle, Text};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color as _, FontStyle, RGBColor};
 
-use super::canvas::{Area, INK, SCALE, write_png};
+use super::canvas::{Area, INK, px, write_png};
 use super::lettering::{fitted, letters, upwards};
 use crate::report::Confusion;
 
@@ -165,11 +165,6 @@ fn draw_axes(area: &Area<'_>, layout: Layout) -> anyhow::Result<()> {
     let left = (px(MARGIN + AXIS_HEIGHT / 2), px(TITLE_HEIGHT + middle));
     area.draw(&Text::new("true", left, upwards(&style)))?;
     Ok(())
-}
-
-/// Pixels of the PNG file in pixels of the drawing.
-fn px(pixels: u32) -> i32 {
-    (pixels * SCALE).cast_signed()
 }
 
 #[cfg(test)]

@@ -10,13 +10,17 @@ use plotters::prelude::Text;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{FontStyle, RGBColor};
 
-use super::canvas::{Area, INK, SCALE, write_png};
+use super::canvas::{Area, INK, SCALE, px, write_png};
 use super::lettering::{fitted, letters};
 
 /// Smaller pictures are enlarged to at least this side, by whole pixels: visible, and not blurred into something nicer.
 const SIDE_MIN: u32 = 96;
 /// Larger ones are reduced to it.
 const SIDE_MAX: u32 = 256;
+/// The same for sheets of more than `LARGE_TILES_MAX` tiles: those are looked through, not into, and drawing takes
+/// memory for every pixel.
+const SIDE_MAX_OF_MANY: u32 = 128;
+const LARGE_TILES_MAX: usize = 100;
 /// A sheet wider than this does not fit a screen; a single tile may.
 const WIDTH_MAX: u32 = 1200;
 /// Between tiles and around them.
@@ -33,6 +37,16 @@ const TILES_MAX: usize = 1024;
 pub struct Picture {
     pub side: u32,
     pub planes: Vec<u8>,
+}
+
+impl Picture {
+    /// Pictures that lie one after another, `[N, 3, side, side]` bytes.
+    #[must_use]
+    pub fn all(side: u32, planes: &[u8]) -> Vec<Self> {
+        let bytes = 3 * side as usize * side as usize;
+        // No picture has no pixels, and a chunk of nothing is not allowed.
+        planes.chunks_exact(bytes.max(1)).map(|planes| Self { side, planes: planes.to_vec() }).collect()
+    }
 }
 
 /// How a caption is meant.
@@ -56,6 +70,14 @@ pub struct Tile {
     pub captions: Vec<Caption>,
 }
 
+impl Tile {
+    /// Views of one thing, with its name below.
+    #[must_use]
+    pub fn named(pictures: Vec<Picture>, name: &str) -> Self {
+        Self { pictures, captions: vec![Caption { text: name.to_owned(), tone: Tone::Plain }] }
+    }
+}
+
 /// Where everything lies, in pixels of the PNG file.
 #[derive(Debug, PartialEq, Eq)]
 struct Layout {
@@ -70,7 +92,9 @@ struct Layout {
 impl Layout {
     /// Places as large as the largest picture, as many as the largest tile has.
     fn of(tiles: &[Tile]) -> Self {
-        let sides = tiles.iter().flat_map(|tile| &tile.pictures).map(|picture| shown_side(picture.side));
+        let most = if tiles.len() > LARGE_TILES_MAX { SIDE_MAX_OF_MANY } else { SIDE_MAX };
+        let pictures = tiles.iter().flat_map(|tile| &tile.pictures);
+        let sides = pictures.map(|picture| shown_side(picture.side, most));
         let side = sides.max().unwrap_or(SIDE_MIN);
         let pictures = tiles.iter().map(|tile| tile.pictures.len()).max().unwrap_or(0).max(1) as u32;
         let lines = tiles.iter().map(|tile| tile.captions.len()).max().unwrap_or(0) as u32;
@@ -141,9 +165,10 @@ fn draw_tile(area: &Area<'_>, tile: &Tile, corner: (u32, u32), layout: &Layout) 
     Ok(())
 }
 
-/// Pixels of the PNG file that a picture's side takes where no other is larger.
-fn shown_side(side: u32) -> u32 {
-    if side > SIDE_MAX { SIDE_MAX } else { side * SIDE_MIN.div_ceil(side) }
+/// Pixels of the PNG file, `most` at the most, that a picture's side takes where no other is larger.
+fn shown_side(side: u32, most: u32) -> u32 {
+    let enlarged = side.saturating_mul(SIDE_MIN.div_ceil(side));
+    if enlarged > most { most.min(side.max(SIDE_MIN)) } else { enlarged }
 }
 
 /// The picture as large as its place is, in pixels of the drawing.
@@ -156,11 +181,6 @@ fn drawn(picture: &Picture, shown: u32) -> RgbImage {
     });
     let filter = if shown.is_multiple_of(*side) { FilterType::Nearest } else { FilterType::Triangle };
     imageops::resize(&image, shown, shown, filter)
-}
-
-/// Pixels of the PNG file in pixels of the drawing.
-fn px(pixels: u32) -> i32 {
-    (pixels * SCALE).cast_signed()
 }
 
 #[cfg(test)]
@@ -207,7 +227,7 @@ mod tests {
     fn pictures_of_any_size_are_seen_whole() {
         let pictures = [1, 7, 33, 96, 100, 224, 300, 512].map(|side| plain(side, [200, 0, 0]));
         for picture in &pictures {
-            let shown = shown_side(picture.side);
+            let shown = shown_side(picture.side, SIDE_MAX);
             assert!((SIDE_MIN..=SIDE_MAX).contains(&shown), "{} is shown as {shown}", picture.side);
             let sheet = sheet(&[tile(vec![picture.clone()], &[])]).unwrap();
             let red = sheet.pixels().filter(|pixel| pixel.0 == [200, 0, 0]).count();
@@ -218,6 +238,26 @@ mod tests {
         let layout = Layout::of(&tiles);
         assert_eq!((layout.side, layout.tile), (224, (224 * 2 + PAIR_GAP, 224 + LINE_HEIGHT)));
         assert_eq!(sheet(&tiles).unwrap().dimensions(), layout.size());
+    }
+
+    #[test]
+    fn a_sheet_of_many_shows_them_small() {
+        let pair = tile(vec![plain(224, [9; 3]), plain(512, [9; 3])], &["x"]);
+        assert_eq!(Layout::of(&vec![pair.clone(); LARGE_TILES_MAX]).side, SIDE_MAX);
+        let (width, height) = Layout::of(&vec![pair; TILES_MAX]).size();
+        assert!(width <= WIDTH_MAX && width * height < 50_000_000, "{width} by {height} pixels");
+        for side in [1, 32, 50, 64, 95, 96, 97, 128, 200] {
+            assert!((SIDE_MIN..=SIDE_MAX_OF_MANY).contains(&shown_side(side, SIDE_MAX_OF_MANY)), "{side}");
+        }
+    }
+
+    #[test]
+    fn pictures_are_cut_where_the_next_begins() {
+        let planes: Vec<u8> = (0..24).collect();
+        let pictures = Picture::all(2, &planes);
+        assert_eq!((pictures.len(), pictures[1].side), (2, 2));
+        assert_eq!(pictures[1].planes, planes[12..]);
+        assert_eq!(Picture::all(0, &[]), []);
     }
 
     #[test]

@@ -32,11 +32,11 @@ pub(crate) fn fitted(
     room: u32,
 ) -> anyhow::Result<String> {
     let width = |text: &str| area.estimate_text_size(text, style).map(|size| size.0);
-    let letters: Vec<char> = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
-    let whole: String = letters.iter().collect();
+    let whole = text.replace(char::is_control, " ");
     if width(&whole)? <= room * SCALE {
         return Ok(whole);
     }
+    let letters: Vec<char> = whole.chars().collect();
     // The longest beginning that fits: names may have any length, and measuring is slow.
     let (mut fits, mut too_long) = (0, letters.len());
     while too_long - fits > 1 {

@@ -1,6 +1,8 @@
 //! The keys that a recipe may have, in the order in which it is written, and the search for the right one
 //! when somebody writes another.
 
+use crate::nearest::nearest;
+
 /// Every key, dotted; sections are kept together.
 pub(crate) const KEYS: [&str; 63] = [
     "seed",
@@ -138,17 +140,6 @@ fn listing(wrong: &str) -> String {
         }
     };
     format!("{place} {}", names.join(", "))
-}
-
-/// The candidate that is nearest to `wrong`, when it is near enough to be meant.
-pub(crate) fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters: `optmizer.learningrate` is not a slip of the finger any more.
-    let furthest = (wrong.chars().count() / 3).max(1);
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(wrong, candidate), candidate))
-        .filter(|(distance, _)| *distance <= furthest)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -12,15 +12,15 @@ use super::error::RecipeError;
 use super::layer::{Layers, Origin, shown};
 use super::reader::Reader;
 use super::{
-    Augment, Checkpoint, Data, Model, Optimizer, Recipe, Schedule, Select, Validation, Weights, validate,
+    Augment, Checkpoint, Data, IMAGE_SIZES, Model, Optimizer, Recipe, Schedule, Select, Validation, Weights,
+    validate,
 };
+use crate::nearest::nearest;
 
 /// More shards than any sensible number of devices, fewer than a slip of the finger.
 const SHARDS_MAX: u32 = 1024;
 /// Of one process; above that libtorch's pool hurts more than it helps.
 const THREADS_MAX: u32 = 256;
-/// Pixels per side: below, the last stage has nothing to see; above, one picture fills a device.
-const IMAGE_SIZES: std::ops::RangeInclusive<u32> = 8..=512;
 
 type Read = Result<(Recipe, BTreeMap<String, Origin>), RecipeError>;
 
@@ -148,8 +148,7 @@ fn weights(reader: &Reader<'_>) -> Result<Weights, RecipeError> {
         "imagenet1k-v2" => Ok(Weights::Imagenet1kV2),
         _ if is_file(&text) => Ok(Weights::File(PathBuf::from(text))),
         _ => {
-            let near =
-                super::key::nearest(&text.to_lowercase(), ["imagenet1k-v1", "imagenet1k-v2"].into_iter());
+            let near = nearest(&text.to_lowercase(), ["imagenet1k-v1", "imagenet1k-v2"]);
             let hint = match near {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => "rename the file if it is one: its ending tells how to read it".to_owned(),

@@ -7,8 +7,9 @@ use toml::Value;
 
 use super::choice::Choice;
 use super::error::RecipeError;
-use super::key::{KEYS, nearest};
+use super::key::KEYS;
 use super::layer::{Entry, Layers, Origin, shown};
+use crate::nearest::nearest;
 
 /// What [`Reader::texts`] reads.
 pub(crate) const LIST: &str = "a list of at least one string, such as [\"fc.*\"]";

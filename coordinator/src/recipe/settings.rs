@@ -1,5 +1,6 @@
 //! The sections of a recipe: each key with what it means, as the TOML file names it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
@@ -8,6 +9,10 @@ use super::choice::{
     DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, Restore, ScheduleName,
     SchedulePer, SelectSplit,
 };
+
+/// Pixels per side that networks are given: below, the last stage has nothing to see; above, one picture fills a
+/// device.
+pub const IMAGE_SIZES: RangeInclusive<u32> = 8..=512;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Data {

@@ -294,7 +294,8 @@ fn a_missing_file_is_told_in_words() {
 
 #[test]
 fn settings_that_are_probably_not_meant_are_warned_of() {
-    let unfrozen = ["epochs=200", "train.trainable=head", "train.unfreeze_at={ epoch = 2, patterns = [\"*\"] }"];
+    let unfrozen =
+        ["epochs=200", "train.trainable=head", "train.unfreeze_at={ epoch = 2, patterns = [\"*\"] }"];
     let to_zero = ["schedule.name=cosine-to-zero"];
     for quiet in [&["schedule.t_max=100"][..], &unfrozen, &to_zero] {
         assert_eq!(loaded(SHORT, quiet, &[]).unwrap().warnings, [""; 0]);

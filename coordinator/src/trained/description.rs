@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{TrainedError, TrainedModel};
 use crate::model;
-use crate::recipe::{ModelName, Recipe};
+use crate::recipe::{IMAGE_SIZES, ModelName, Recipe};
 
 /// Raised when a reader of the old files would misread the new ones.
 const FORMAT_VERSION: u32 = 1;
@@ -94,9 +94,9 @@ impl Description {
         if classes.len() != outputs as usize {
             return Err(wrong(format!("it names {} classes, and its head has {outputs}", classes.len())));
         }
-        // As the recipe has it.
-        if !(8..=512).contains(image_size) {
-            return Err(wrong(format!("its picture size is {image_size}, expected 8 to 512")));
+        if !IMAGE_SIZES.contains(image_size) {
+            let (least, most) = (IMAGE_SIZES.start(), IMAGE_SIZES.end());
+            return Err(wrong(format!("its picture size is {image_size}, expected {least} to {most}")));
         }
         if !mean.iter().all(|value| value.is_finite())
             || !std.iter().all(|value| *value > 0.0 && value.is_finite())

@@ -1,8 +1,10 @@
-//! Why a trained model could not be found. All of it ends a command with exit code 3: checkpoints missing or damaged.
+//! Why a trained model could not be found. A name that is none, and an average asked of a file, are wrong usage and end a
+//! command with exit code 2; checkpoints that are missing or damaged, with 3.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::nearest::nearest;
 use crate::recipe::RecipeError;
 use crate::store::Damage;
 use crate::weights::WeightsError;
@@ -56,11 +58,9 @@ impl TrainedError {
     }
 
     pub(super) fn not_found(home: &Path, what: &str) -> Self {
-        let entries = std::fs::read_dir(home.join("runs")).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let distance = |name: &String| strsim::damerau_levenshtein(what, name);
-        let nearest = names.min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3));
-        Self::NotFound { what: what.to_owned(), home: home.to_owned(), nearest }
+        let runs = std::fs::read_dir(home.join("runs")).into_iter().flatten().flatten();
+        let names = runs.filter_map(|run| run.file_name().into_string().ok());
+        Self::NotFound { what: what.to_owned(), home: home.to_owned(), nearest: nearest(what, names) }
     }
 
     /// What a person can do about it.

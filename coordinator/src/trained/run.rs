@@ -66,7 +66,7 @@ fn checkpoint(folder: &Path, run: &str, which: Which) -> Result<(Step, PathBuf, 
     let store = CheckpointStore::reading(folder.join("checkpoints"));
     let mut look = 1;
     loop {
-        let Some(step) = store.pointed_at(which.as_str()) else {
+        let Some(step) = store.points_at(which.as_str()) else {
             return Err(TrainedError::NoCheckpoint { run: run.to_owned(), which: which.as_str() });
         };
         match store.verify(step) {

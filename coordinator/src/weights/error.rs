@@ -73,8 +73,8 @@ pub enum WeightsError {
     #[error("tensor {name} in {} has elements of type {found}, which are not read as {}", path.display(), word(*expected))]
     WrongType { path: PathBuf, name: String, expected: StateDtype, found: String },
 
-    #[error("the head in {} has {classes} classes, expected at most {limit}", path.display())]
-    TooManyClasses { path: PathBuf, classes: usize, limit: usize },
+    #[error("the head in {} has {classes} classes, expected 1 to {limit}", path.display())]
+    Classes { path: PathBuf, classes: usize, limit: usize },
 
     #[error("the weights cannot be stored: {0}")]
     Store(#[from] safetensors::SafeTensorError),
@@ -144,7 +144,7 @@ impl WeightsError {
             Self::WrongType { .. } => {
                 "weights are float32, float64, float16 or bfloat16; quantized ones are not read"
             }
-            Self::TooManyClasses { .. }
+            Self::Classes { .. }
             | Self::Download(DownloadError::Io { .. })
             | Self::Io { .. }
             | Self::Store(_)

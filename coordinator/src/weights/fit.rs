@@ -118,12 +118,8 @@ impl<'a> Fit<'a> {
 
     /// Checks names, shapes and types, and reads all numbers as `model`'s.
     pub(super) fn read(&self, model: ModelName) -> Result<(StateDict, Vec<String>), WeightsError> {
-        if let Some(classes) = self.classes().filter(|classes| *classes > CLASSES_MAX) {
-            return Err(WeightsError::TooManyClasses {
-                path: self.path.to_owned(),
-                classes,
-                limit: CLASSES_MAX,
-            });
+        if let Some(classes) = self.classes().filter(|classes| !(1..=CLASSES_MAX).contains(classes)) {
+            return Err(WeightsError::Classes { path: self.path.to_owned(), classes, limit: CLASSES_MAX });
         }
         let expected = self.expected(model);
         if let Some(misfit) = self.misfit(&expected) {

@@ -6,8 +6,8 @@ use super::{Phase, Run, Stage};
 use crate::epoch::{check_agreement, combine_blocks};
 use crate::retention::superseded;
 use crate::{
-    BlockMetrics, CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow, Generation, Message,
-    Position, Reject, Restore, Step, Verdict, WorkerName,
+    BlockMetrics, CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow, Generation,
+    Message, Position, Reject, Restore, Step, Verdict, WorkerName,
 };
 
 impl Run {

@@ -5,27 +5,30 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::SourceArgs;
 use crate::cli::compute;
-use crate::cli::recipe::print;
+use crate::cli::home::HomeArgs;
+use crate::cli::sources::SourceArgs;
+use crate::cli::stdout::print;
 use crate::cli::{CliError, code, inputs};
 use crate::data::{ResolvedData, SplitName};
 use crate::infer::{AugmentSettings, Augmentation, Samples};
 use crate::local::WorkerBinary;
-use crate::plot::{self, Caption, Picture, Tile, Tone};
+use crate::plot::{self, Picture, Tile};
 use crate::recipe::Recipe;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    home: HomeArgs,
     /// So many training samples, from all over the data set
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     count: u32,
     /// Augmented as in this epoch, the first one being 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     epoch: u32,
-    /// The PNG file to write
+    /// The PNG file to write; one that is there is replaced
     #[arg(long, value_name = "PATH", default_value = "samples.png")]
     out: PathBuf,
     /// For programs: which samples, and how they are augmented
@@ -33,10 +36,10 @@ pub(super) struct ShowArgs {
     json: bool,
 }
 
-pub(super) fn run(args: &ShowArgs) -> Result<u8, CliError> {
+pub(super) fn run(args: ShowArgs) -> Result<u8, CliError> {
     check_out(&args.out)?;
-    let recipe = args.source.recipe()?;
-    let home = args.source.open()?;
+    let recipe = super::recipe(args.source)?;
+    let home = args.home.open()?;
     let data = inputs::resolve_data(&recipe, &home)?;
     let rows = spread(data.train, args.count as usize);
     let (images, labels) = data.pictures(SplitName::Train, &rows)?;
@@ -118,16 +121,12 @@ fn augmented(recipe: &Recipe, data: &ResolvedData, rows: &[usize], epoch: u32) -
 
 /// A tile for each sample: stored, and beside it augmented.
 fn tiles(data: &ResolvedData, images: &[u8], labels: &[usize], after: Option<(&[u8], u32)>) -> Vec<Tile> {
-    let cut = |planes: &[u8], side: u32, index: usize| {
-        let bytes = 3 * side as usize * side as usize;
-        Picture { side, planes: planes[index * bytes..][..bytes].to_vec() }
+    let mut after = after.map(|(planes, side)| Picture::all(side, planes).into_iter());
+    let tile = |(stored, label): (Picture, &usize)| {
+        let augmented = after.as_mut().and_then(Iterator::next);
+        Tile::named(std::iter::once(stored).chain(augmented).collect(), &data.classes[*label])
     };
-    let tile = |(index, label): (usize, &usize)| {
-        let mut pictures = vec![cut(images, data.image_size, index)];
-        pictures.extend(after.map(|(planes, side)| cut(planes, side, index)));
-        Tile { pictures, captions: vec![Caption { text: data.classes[*label].clone(), tone: Tone::Plain }] }
-    };
-    labels.iter().enumerate().map(tile).collect()
+    Picture::all(data.image_size, images).into_iter().zip(labels).map(tile).collect()
 }
 
 #[cfg(test)]

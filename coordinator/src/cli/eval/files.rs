@@ -1,13 +1,14 @@
 //! The files of an evaluation. All are made in a folder of their own and only then moved to where people look, so that
 //! what bears a final name is whole; `metrics.json` comes last.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::samples::EvalSamples;
 use crate::cli::{CliError, code};
+use crate::durable;
 use crate::plot::{self, Caption, Picture, Tile, Tone};
 use crate::report::{Confusion, Prediction, Report, csv_row};
 use crate::trained::TrainedModel;
@@ -36,16 +37,15 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), CliError> {
     }
 }
 
-/// What `metrics.json` holds as text. Of the confusion matrix each row is a line: a number in each would be a million lines
-/// for a thousand classes.
-pub(super) fn json_text(metrics: &Value) -> String {
-    let mut rest = metrics.clone();
-    let rows = rest["confusion"].take();
-    let rows: Vec<String> = rows.as_array().into_iter().flatten().map(Value::to_string).collect();
+/// What `metrics.json` holds as text: `metrics`, whose `confusion` is null, with the counts in its place. Each row is a
+/// line: a number in each would be a million lines for a thousand classes.
+pub(super) fn json_text(metrics: &Value, confusion: &Confusion) -> String {
     // Strings have no line ends in JSON, so nothing else begins a line like this.
     const PLACE: &str = "\n  \"confusion\": ";
+    let row = |counts: &[u64]| counts.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let rows: Vec<String> = confusion.rows().map(|counts| format!("[{}]", row(counts))).collect();
     let rows = format!("{PLACE}[\n    {}\n  ]", rows.join(",\n    "));
-    format!("{rest:#}\n").replacen(&format!("{PLACE}null"), &rows, 1)
+    format!("{metrics:#}\n").replacen(&format!("{PLACE}null"), &rows, 1)
 }
 
 /// Writes all of them into `folder`, which is made where it is missing.
@@ -63,7 +63,7 @@ pub(super) fn write(
     fs::create_dir_all(folder).map_err(cannot)?;
     let aside = tempfile::Builder::new().prefix(".eval-").tempdir_in(folder).map_err(cannot)?;
     let path = |name: &str| aside.path().join(name);
-    fs::write(path("metrics.json"), json_text(metrics)).map_err(cannot)?;
+    fs::write(path("metrics.json"), json_text(metrics, &report.confusion)).map_err(cannot)?;
     fs::write(path("per_class.csv"), per_class(report)).map_err(cannot)?;
     fs::write(path("confusion.csv"), confusion(&report.confusion, &model.classes)).map_err(cannot)?;
     fs::write(path("predictions.csv"), predictions(report, &model.classes)).map_err(cannot)?;
@@ -77,7 +77,8 @@ pub(super) fn write(
     }
     plot::write_gallery(&path("wrong.png"), &wrong_title(report), &wrong(report, model, samples)?)?;
     for name in NAMES {
-        match fs::rename(path(name), folder.join(name)) {
+        let synced = File::open(path(name)).and_then(|file| file.sync_all());
+        match synced.and_then(|()| fs::rename(path(name), folder.join(name))) {
             // An older picture would show something else.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 drop(fs::remove_file(folder.join(name)))
@@ -85,7 +86,7 @@ pub(super) fn write(
             renamed => renamed.map_err(cannot)?,
         }
     }
-    Ok(())
+    durable::sync_folder(folder).map_err(cannot)
 }
 
 fn per_class(report: &Report) -> String {
@@ -136,20 +137,18 @@ fn wrong(report: &Report, model: &TrainedModel, samples: &EvalSamples) -> Result
     wrong.truncate(WRONG_SHOWN);
     let rows: Vec<usize> = wrong.iter().map(|it| it.row).collect();
     let (images, _) = samples.data.pictures(samples.stored_split(), &rows)?;
-    let side = samples.data.image_size;
-    let image_bytes = 3 * side as usize * side as usize;
-    let tile = |(prediction, planes): (&&Prediction, &[u8])| {
+    let tile = |(prediction, picture): (&&Prediction, Picture)| {
         let name = |class: usize| model.classes.get(class).map_or("?", String::as_str);
         let said = format!("{:.1} % {}", 100.0 * prediction.confidence, name(prediction.predicted));
         Tile {
-            pictures: vec![Picture { side, planes: planes.to_vec() }],
+            pictures: vec![picture],
             captions: vec![
                 Caption { text: name(prediction.label).to_owned(), tone: Tone::Plain },
                 Caption { text: said, tone: Tone::Wrong },
             ],
         }
     };
-    Ok(wrong.iter().zip(images.chunks_exact(image_bytes)).map(tile).collect())
+    Ok(wrong.iter().zip(Picture::all(samples.data.image_size, &images)).map(tile).collect())
 }
 
 #[cfg(test)]
@@ -178,12 +177,17 @@ mod tests {
 
     #[test]
     fn the_json_text_is_the_same_json_with_a_line_for_each_row_of_counts() {
-        let metrics = serde_json::json!({
-            "a": "\n  \"confusion\": null", "classes": [{ "class": "x" }], "confusion": [[1, 2], [3, 4]], "z": 0.1,
+        let mut metrics = serde_json::json!({
+            "a": "\n  \"confusion\": null", "classes": [{ "class": "x" }], "confusion": null, "z": 0.1,
         });
-        let text = json_text(&metrics);
+        let mut confusion = Confusion::new(2);
+        for (label, predicted) in [(0, 1), (0, 1), (1, 0), (1, 1)] {
+            confusion.count(label, predicted);
+        }
+        let text = json_text(&metrics, &confusion);
+        metrics["confusion"] = serde_json::json!([[0, 2], [1, 1]]);
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), metrics);
-        assert!(text.contains("\n    [1,2],\n    [3,4]\n  ],\n"), "{text}");
+        assert!(text.contains("\n    [0,2],\n    [1,1]\n  ],\n"), "{text}");
     }
 
     #[test]

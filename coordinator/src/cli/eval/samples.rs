@@ -94,15 +94,8 @@ fn stored_split(split: SplitChoice) -> SplitName {
 /// The bytes that the run began with, from the cache or made again.
 fn data_of_run(history: &History, recipe: &Recipe, home: &Home) -> Result<ResolvedData, CliError> {
     let origin = &history.origin;
-    let is_whole = home.blobs.verify(&origin.data_digest);
-    if !is_whole.map_err(|error| CliError::new(code::DATA, error.to_string()))? {
-        eprintln!("note: the run's data set is not in the cache any more, and is made again");
-        let data = inputs::resolve_data(recipe, home)?;
-        if data.digest != origin.data_digest {
-            return Err(CliError::new(code::DATA, "the data set is not what the run began with")
-                .hint("bring the old files back, or name the data to evaluate on with --set data.path=…"));
-        }
-    }
+    let instead = "name the data to evaluate on with --set data.path=…";
+    inputs::bring_back_data(origin, recipe, home, instead)?;
     let (train, test) = (origin.train_samples as usize, origin.test_samples as usize);
     Ok(ResolvedData::open(&origin.data_digest, &home.blobs, Some(train), Some(test))?)
 }

@@ -21,7 +21,7 @@ pub(super) fn text(headline: &str, report: &Report) -> String {
     let mut rows: Vec<[String; 5]> = Vec::with_capacity(report.classes.len() + 3);
     rows.push(["class", "precision", "recall", "F1", "samples"].map(str::to_owned));
     for class in &report.classes {
-        let name = class.class.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
+        let name = class.class.replace(char::is_control, " ");
         let ratios = [class.precision, class.recall, class.f1].map(per_cent);
         let [precision, recall, f1] = ratios;
         rows.push([name, precision, recall, f1, class.support.to_string()]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::data::pictures::EXTENSIONS;
+use crate::data::pictures;
 
 /// Pictures to look at, and what could not be found or read on the way to them, each a line.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct Found {
 }
 
 /// Files as they are named; of folders all files below that are called like pictures, in the order of their names.
-pub(super) fn pictures(names: &[PathBuf]) -> Found {
+pub(super) fn all(names: &[PathBuf]) -> Found {
     let mut found = Found::default();
     for name in names {
         match fs::metadata(name) {
@@ -58,16 +58,11 @@ fn walk(folder: &Path, found: &mut Found) {
         }
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, found),
-            Ok(_) if is_called_like_a_picture(&path) => found.files.push(path),
+            Ok(_) if pictures::is_called_so(&path) => found.files.push(path),
             Ok(_) => {}
             Err(error) => found.complain(&path, &error),
         }
     }
-}
-
-fn is_called_like_a_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    EXTENSIONS.contains(&extension.as_str())
 }
 
 #[cfg(test)]
@@ -83,7 +78,7 @@ mod tests {
             fs::write(path(name), b"").unwrap();
         }
         std::os::unix::fs::symlink(path("b"), path("b/deep/circle")).unwrap();
-        let found = pictures(&[path("c.bin"), path("b"), path("none"), path("b/10.png")]);
+        let found = all(&[path("c.bin"), path("b"), path("none"), path("b/10.png")]);
         let wanted = ["c.bin", "b/10.png", "b/2.JPG", "b/deep/1.webp", "b/10.png"].map(path);
         assert_eq!(found.files, wanted);
         assert_eq!(found.complaints.len(), 1);
@@ -93,7 +88,7 @@ mod tests {
     #[test]
     fn a_folder_without_pictures_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let found = pictures(&[folder.path().to_owned()]);
+        let found = all(&[folder.path().to_owned()]);
         assert!(found.files.is_empty() && found.complaints[0].ends_with("the folder holds no picture"));
     }
 }

@@ -72,10 +72,9 @@ impl Format {
 }
 
 fn text(predicted: &Predicted<'_>) -> String {
-    let mut text = format!("{}\n", predicted.file.display());
+    let mut text = predicted.file.to_string_lossy().replace(char::is_control, " ") + "\n";
     for (class, probability) in predicted.guesses() {
-        let name: String =
-            predicted.classes[class].chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
+        let name = predicted.classes[class].replace(char::is_control, " ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:6.2} %  {name}", 100.0 * probability);
     }

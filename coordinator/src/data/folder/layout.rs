@@ -191,7 +191,7 @@ impl Layout {
                 self.passed_over.add(&path);
             } else if is_folder {
                 self.walk(&path, split, class, above)?;
-            } else if is_picture(&path) {
+            } else if pictures::is_called_so(&path) {
                 let file = path.strip_prefix(&self.root).unwrap_or(&path).to_owned();
                 self.pictures.push(Picture { split, class, file });
             } else {
@@ -226,7 +226,7 @@ fn is_split(folder: &Path) -> Result<bool, DataError> {
     let visible = |path: &PathBuf| !is_hidden(path);
     let has_classes = entries.iter().any(|(path, is_folder)| *is_folder && visible(path));
     let has_pictures =
-        entries.iter().any(|(path, is_folder)| !is_folder && visible(path) && is_picture(path));
+        entries.iter().any(|(path, is_folder)| !is_folder && visible(path) && pictures::is_called_so(path));
     Ok(has_classes && !has_pictures)
 }
 
@@ -262,9 +262,4 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
 
 fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
-    extension.is_some_and(|extension| pictures::EXTENSIONS.contains(&&*extension))
 }

@@ -157,8 +157,10 @@ fn other_floats_are_converted_and_it_is_said_and_integers_are_refused() {
 fn the_number_of_classes_is_the_heads_and_has_a_bound() {
     let mut many = file("", ModelName::Resnet18);
     assert_eq!(find(&many).classes(), Some(10));
-    many.tensors.insert("fc.bias".into(), FileTensor::zeros(Elements::F32, &[1_000_000]));
-    assert!(matches!(refusal(&many, ModelName::Resnet18), WeightsError::TooManyClasses { .. }));
+    for classes in [0, 1_000_000] {
+        many.tensors.insert("fc.bias".into(), FileTensor::zeros(Elements::F32, &[classes]));
+        assert!(matches!(refusal(&many, ModelName::Resnet18), WeightsError::Classes { .. }), "{classes}");
+    }
     // A weight and a bias that do not agree.
     many.tensors.insert("fc.bias".into(), FileTensor::zeros(Elements::F32, &[11]));
     assert!(matches!(refusal(&many, ModelName::Resnet18), WeightsError::Misshapen { .. }));
