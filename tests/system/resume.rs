@@ -114,7 +114,7 @@ fn a_run_that_is_done_is_extended_to_what_a_longer_one_gives() {
     assert_eq!(home.run().text("results.csv").lines().count(), 2);
 
     let done = Running::start(&mut home.resume(&[])).wait().expect(2);
-    done.says(&["run is done, with 1 epochs", "hint: ", "--epochs"]);
+    done.says(&["run is done, with 1 epoch", "hint: ", "--epochs"]);
     Running::start(&mut home.resume(&["--epochs", "0"])).wait().expect(2).says(&["--epochs"]);
 
     home.finish(&["--epochs", "2", "--workers", "2"]);

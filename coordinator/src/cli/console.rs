@@ -16,7 +16,7 @@ use crate::driver::Notice;
 use crate::launch::Launch;
 use crate::recipe::Recipe;
 
-pub(super) use words::duration;
+pub(super) use words::{counted, duration};
 
 /// Follows one run.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Console {
         let samples =
             launch.plan.data.as_ref().map_or(0, |data| data.train_samples - data.validation_samples);
         eprintln!(
-            "run {}: {} on {} ({samples} to train on, {} to {} on, {} to test), batch {} in {} shards, {} epochs of {} steps",
+            "run {}: {} on {} ({samples} to train on, {} to {} on, {} to test), batch {} in {}, {} of {}",
             launch.folder.name(),
             recipe.model.name,
             recipe.data.name,
@@ -53,9 +53,9 @@ impl Console {
             if spec.select.split.as_str() == "val" { "validate" } else { "select" },
             spec.test_samples,
             recipe.batch,
-            spec.shards,
-            spec.epochs,
-            spec.steps_per_epoch,
+            counted(spec.shards, "shard"),
+            counted(spec.epochs, "epoch"),
+            counted(spec.steps_per_epoch, "step"),
         );
         Self {
             bar,
@@ -116,8 +116,8 @@ impl Console {
                 self.start = Some(position.step.0);
                 let devices: Vec<&str> = members.iter().map(|member| member.device.as_str()).collect();
                 self.note(&format!(
-                    "generation {generation}: {} workers ({})",
-                    members.len(),
+                    "generation {generation}: {} ({})",
+                    counted(members.len() as u64, "worker"),
                     devices.join(", ")
                 ));
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::console::counted;
 use super::stdout::print;
 use super::{CliError, code};
 use crate::recipe::{Loaded, Recipe, RecipeError, Sources, parameter_names};
@@ -108,7 +109,6 @@ pub(super) fn summary(recipe: &Recipe) -> String {
         count if count == all => "every parameter".to_owned(),
         count => format!("{count} of {all} parameter tensors"),
     };
-    let counted = |count: u32, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     format!(
         "{} on {}, trains {trainable}, {}, batch {} in {}, best by {} on {}",
         recipe.model.name,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use lockstep_core::{History, Outcome, Position, Run, Step};
 
+use super::console::counted;
 use super::home::{Home, HomeArgs};
 use super::logging::{self, LogArgs};
 use super::train::{self, ClusterArgs};
@@ -102,11 +103,11 @@ fn epochs(history: &History, asked: Option<u32>, name: &str) -> Result<u32, CliE
     let done = history.rows.len() as u32;
     let usage = |message: String| CliError::new(code::USAGE, message);
     match asked {
-        Some(epochs) if epochs < done => Err(usage(format!("run {name} has {done} epochs done already"))),
+        Some(epochs) if epochs < done => Err(usage(format!("run {name} has {} done already", counted(done, "epoch")))),
         Some(epochs) => Ok(epochs),
         None if matches!(history.outcome, Some(Outcome::Done { .. })) => {
             let longer = history.spec.epochs * 2;
-            Err(usage(format!("run {name} is done, with {done} epochs"))
+            Err(usage(format!("run {name} is done, with {}", counted(done, "epoch")))
                 .hint(format!("train on with `lockstep resume {name} --epochs {longer}`")))
         }
         None => Ok(history.spec.epochs),

@@ -1,4 +1,4 @@
-//! Durations as people say them.
+//! Durations and counts as people say them.
 
 use std::time::Duration;
 
@@ -12,9 +12,20 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// `1 shard`, `2 shards`.
+pub(crate) fn counted(count: impl Into<u64>, word: &str) -> String {
+    let count = count.into();
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_thing_is_said_in_the_singular() {
+        assert_eq!([0_u32, 1, 2].map(|count| counted(count, "epoch")), ["0 epochs", "1 epoch", "2 epochs"]);
+    }
 
     #[test]
     fn durations_read_as_people_say_them() {
