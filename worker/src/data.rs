@@ -2,7 +2,8 @@
 //!
 //! Everything here is a function of the recipe alone, never of the members: the order and its cuts ([`order`]),
 //! the canonical data set file and its tensors ([`dataset`]), what is done to pictures ([`augment`]), evaluation blocks
-//! ([`evaluation`]), and the account of every epoch ([`ledger`]). A sample's id is its row in the file.
+//! ([`evaluation`]), and the account of every epoch ([`ledger`]). A sample's id is its row in the file. Pictures outside of
+//! a run come from a [`PictureFile`].
 
 pub mod augment;
 pub mod dataset;

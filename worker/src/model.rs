@@ -31,9 +31,7 @@ pub use self::error::{ModelError, Shape};
 pub use self::file::{tensors_from_safetensors, tensors_to_safetensors};
 use self::layout::{Layout, Slot, signed};
 use self::net::{Buffers, Mode, Net};
-pub use self::spec::{
-    Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec, Trainable,
-};
+pub use self::spec::{Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec, Trainable};
 
 /// One replica on one device.
 #[derive(Debug)]

@@ -63,7 +63,7 @@ pub struct AugmentPlan {
     pub hue: f64,
     /// Probability of erasing a random rectangle.
     pub erasing: f64,
-    /// Alpha of the beta distribution that a pair's share is drawn from; 0: none. With both, each step takes one of them.
+    /// Alpha of the beta distribution that a pair's share is drawn from; 0: none. With both, each slice of a step takes one.
     pub mixup: f64,
     pub cutmix: f64,
 }
@@ -119,9 +119,16 @@ pub struct OptimizerPlan {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OptimizerKind {
-    Sgd { momentum: f64, nesterov: bool },
+    Sgd {
+        momentum: f64,
+        nesterov: bool,
+    },
     /// PyTorch's, with decoupled weight decay.
-    AdamW { beta1: f64, beta2: f64, eps: f64 },
+    AdamW {
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+    },
 }
 
 /// A factor on every learning rate, a function of the position alone.
@@ -140,14 +147,23 @@ pub struct SchedulePlan {
 pub enum Curve {
     Constant,
     /// PyTorch's `CosineAnnealingLR(T_max)`, `eta_min` 0, in epochs after the warm-up.
-    Cosine { t_max: NonZeroU32 },
+    Cosine {
+        t_max: NonZeroU32,
+    },
     /// Half a cosine from 1 to 0 over what the run has left after the warm-up.
     CosineToZero,
     /// PyTorch's `StepLR`.
-    Step { size: NonZeroU32, gamma: f64 },
+    Step {
+        size: NonZeroU32,
+        gamma: f64,
+    },
     /// PyTorch's `OneCycleLR` with cosine annealing, over what the run has left after the warm-up; the group's rate is its
     /// `max_lr`.
-    OneCycle { pct_start: f64, div_factor: f64, final_div_factor: f64 },
+    OneCycle {
+        pct_start: f64,
+        div_factor: f64,
+        final_div_factor: f64,
+    },
 }
 
 /// Part of a data set.

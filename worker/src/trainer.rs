@@ -17,13 +17,13 @@ mod loss;
 mod memory;
 mod message;
 mod metrics;
-pub mod optimizer;
+mod optimizer;
 mod parts;
 mod phase;
 mod progress;
 mod replica;
 mod samples;
-pub mod schedule;
+mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;

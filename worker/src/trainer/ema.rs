@@ -1,9 +1,12 @@
-//! The running average of the weights, evaluated beside them: e = decay * e + (1 - decay) * w after every step, over
-//! what training moves, the trained parameters and the moving statistics. All else is the model's.
+//! The running average of the weights, evaluated beside them: e += (1 - decay) * (w - e) after every step, over what
+//! training moves, the trained parameters and the moving statistics. All else is the model's.
+//!
+//! In this form, PyTorch's too, the average of what stands still stands still. In decay * e + (1 - decay) * w the two
+//! factors do not add up to 1 in f32, and with a decay of 0.9999 an average drifts off by up to 0.02 %.
 
 use tch::Tensor;
 
-use super::optimizer::{pieces, scalar};
+use super::optimizer::pieces;
 use crate::model::{ModelError, ResNet};
 
 /// The averages, laid out like the model's flat tensors and on its device.
@@ -32,7 +35,6 @@ impl Ema {
     /// Takes a step's result in.
     pub(super) fn update(&mut self, model: &ResNet) {
         let device = self.trained.device();
-        let share = scalar(1.0 - self.decay, device);
         let moving = model.moving_statistics().into_iter();
         let moving = moving.map(|range| (&self.statistics, model.statistics(), range));
         let trained = (&self.trained, model.trainable(), 0..self.trained.numel());
@@ -40,9 +42,7 @@ impl Ema {
             for (average, values, range) in moving.chain([trained]) {
                 for piece in pieces(range, device) {
                     let part = |flat: &Tensor| flat.narrow(0, piece.start as i64, piece.len() as i64);
-                    let mut average = part(average);
-                    let _ = average.g_mul_scalar_(self.decay);
-                    let _ = average.addcmul_(&part(values), &share);
+                    let _ = part(average).lerp_(&part(values), 1.0 - self.decay);
                 }
             }
         });
@@ -113,6 +113,17 @@ mod tests {
         for (index, expected) in [(1, 0.75 * 0.25 + 0.25 * 1.5), (2, 0.75 * 1.125 + 0.25 * 1.75)] {
             let first = named[index].1.double_value(&[0]);
             assert!((first - expected).abs() < 1e-6, "{}: {first}", named[index].0);
+        }
+    }
+
+    #[test]
+    fn the_average_of_what_stands_still_stands_still() {
+        let model = model(&["fc.weight", "layer4.1.bn2.bias"]);
+        for decay in [0.3, 0.9, 0.999, 0.9999] {
+            let mut ema = Ema::new(decay, &model);
+            (0..100).for_each(|_| ema.update(&model));
+            assert!(ema.trained.equal(model.trainable()), "{decay}");
+            assert!(ema.statistics.equal(model.statistics()), "{decay}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! Why a worker cannot go on, and whose fault that is.
 
 use std::any::Any;
+use std::error::Error;
 
 use crate::collective::CollectiveError;
 use crate::collective::tree::TreeError;
+use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::model::ModelError;
 
@@ -39,8 +41,8 @@ pub enum TrainerError {
     Trailer(#[from] MalformedTrailer),
     #[error("the shards of a step do not add up: {0}")]
     Tree(#[from] TreeError),
-    #[error("{0}")]
-    Data(String),
+    #[error("{}", with_cause(.0))]
+    Data(#[from] DataError),
     #[error("{what}: {source}")]
     Weights { what: &'static str, source: ModelError },
     #[error("the model: {0}")]
@@ -70,6 +72,14 @@ impl TrainerError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
+            // The device's memory, or what the plan asks for.
+            Self::Data(
+                DataError::Tensor(_)
+                | DataError::Augmentation { .. }
+                | DataError::Normalisation
+                | DataError::Size
+                | DataError::Sample { .. },
+            ) => FailureKind::Run,
             Self::Data(_)
             | Self::Weights { .. }
             | Self::Checkpoint { .. }
@@ -89,8 +99,16 @@ impl From<SessionGone> for TrainerError {
     }
 }
 
+/// An error and what caused it, in one line.
+fn with_cause(error: &DataError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", first_line(cause)),
+        None => error.to_string(),
+    }
+}
+
 /// libtorch's messages carry a stack trace below their first line.
-pub(crate) fn first_line(error: &dyn std::fmt::Display) -> String {
+fn first_line(error: &dyn std::fmt::Display) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
@@ -131,6 +149,21 @@ mod tests {
         assert_eq!(panic_line(&*panic), "shapes differ");
         let panic: Box<dyn Any + Send> = Box::new(7);
         assert_eq!(panic_line(&*panic), "an unknown panic");
+    }
+
+    #[test]
+    fn data_are_blamed_for_what_is_wrong_with_them_alone() {
+        let trace = tch::TchError::Torch("not enough memory\nException raised from …".to_owned());
+        let error = TrainerError::from(DataError::from(trace));
+        assert_eq!(
+            error.to_string(),
+            "libtorch refused the data set's tensors: Internal torch error: not enough memory"
+        );
+        assert_eq!(error.kind(), FailureKind::Run);
+        let flip = DataError::Augmentation { name: "flip", value: 2.0, expected: "from 0 to 1" };
+        assert_eq!(TrainerError::from(flip).kind(), FailureKind::Run);
+        let missing = DataError::Missing { tensor: "train.images".to_owned() };
+        assert_eq!(TrainerError::from(missing).kind(), FailureKind::Data);
     }
 
     #[test]

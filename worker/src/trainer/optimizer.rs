@@ -14,10 +14,9 @@ use tch::{Device, Tensor};
 use crate::model::{ModelError, ResNet};
 use crate::plan::OptimizerKind;
 
-pub use self::adamw::Birth;
+pub(super) use self::adamw::Birth;
 use self::adamw::{AdamW, Betas};
-pub use self::rates::Rates;
-pub(super) use self::rates::scalar;
+pub(super) use self::rates::Rates;
 use self::sgd::Sgd;
 
 /// On a CPU the update goes through the vectors in pieces of 256 KiB, which stay in the core's cache from one
@@ -26,7 +25,7 @@ const CPU_PIECE_LEN: usize = 1 << 16;
 
 /// An optimizer and its state.
 #[derive(Debug)]
-pub struct Optimizer {
+pub(super) struct Optimizer {
     rule: Rule,
 }
 
@@ -55,7 +54,7 @@ pub enum OptimizerError {
 
 impl Optimizer {
     /// For flat parameters shaped like `like`, which `rates` and `births` cover.
-    pub fn new(kind: OptimizerKind, rates: &Rates, births: Vec<Birth>, like: &Tensor) -> Self {
+    pub(super) fn new(kind: OptimizerKind, rates: &Rates, births: Vec<Birth>, like: &Tensor) -> Self {
         let rule = match kind {
             OptimizerKind::Sgd { momentum, nesterov } => Rule::Sgd(Sgd::new(momentum, nesterov, rates, like)),
             OptimizerKind::AdamW { beta1, beta2, eps } => {
@@ -71,7 +70,7 @@ impl Optimizer {
     ///
     /// # Panics
     /// If sizes or devices differ.
-    pub fn step(&mut self, params: &mut Tensor, grad: &Tensor, factor: f64, step: u64) {
+    pub(super) fn step(&mut self, params: &mut Tensor, grad: &Tensor, factor: f64, step: u64) {
         assert_eq!(params.size(), grad.size(), "the gradient has the layout of the parameters");
         tch::no_grad(|| match &self.rule {
             Rule::Sgd(sgd) => sgd.step(params, grad, factor),
@@ -80,7 +79,7 @@ impl Optimizer {
     }
 
     /// The state by name, flat. Aliases: they change with the next step.
-    pub fn state(&self) -> Vec<(&'static str, Tensor)> {
+    pub(super) fn state(&self) -> Vec<(&'static str, Tensor)> {
         match &self.rule {
             Rule::Sgd(sgd) => sgd.state(),
             Rule::AdamW(adamw) => adamw.state(),
@@ -91,7 +90,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// A state that is missing, misshapen or another optimizer's.
-    pub fn load_state(&mut self, state: &[(&str, Tensor)]) -> Result<(), OptimizerError> {
+    pub(super) fn load_state(&mut self, state: &[(&str, Tensor)]) -> Result<(), OptimizerError> {
         let own = self.state();
         if let Some((name, _)) = state.iter().find(|(name, _)| own.iter().all(|(known, _)| known != name)) {
             return Err(OptimizerError::Unexpected((*name).to_owned()));
@@ -115,7 +114,7 @@ impl Optimizer {
 
     /// The state by parameter, `momentum.layer4.0.conv1.weight`, in torchvision's shapes, copies on the CPU. Saved in
     /// this form so that a run, or a phase of one, that trains other parameters can read it.
-    pub fn named_state(&self, model: &ResNet) -> Vec<(String, Tensor)> {
+    pub(super) fn named_state(&self, model: &ResNet) -> Vec<(String, Tensor)> {
         let mut named = Vec::new();
         for (slot, flat) in self.state() {
             let parameters = model.named_from_flat(&flat).into_iter();
@@ -128,7 +127,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// A state of another optimizer, or one that does not fit the model.
-    pub fn load_named_state(
+    pub(super) fn load_named_state(
         &mut self,
         model: &ResNet,
         named: &[(String, Tensor)],

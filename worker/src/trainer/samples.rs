@@ -10,7 +10,7 @@ use super::epoch::EpochState;
 use super::error::TrainerError;
 use crate::data::dataset::Dataset;
 use crate::data::order::{self, StepSlices};
-use crate::data::{Augment, Augmenter, Batch, DataError, Look, Needs, evaluation};
+use crate::data::{Augment, Augmenter, Batch, Look, Needs, evaluation};
 use crate::plan::{AugmentPlan, Plan, Split};
 
 /// The same on every member, but for the device that it lies on.
@@ -156,12 +156,5 @@ fn settings(plan: &AugmentPlan) -> Augment {
         erasing,
         mixup,
         cutmix,
-    }
-}
-
-impl From<DataError> for TrainerError {
-    fn from(error: DataError) -> Self {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        Self::Data(format!("{error}{}", cause.unwrap_or_default()))
     }
 }

@@ -7,7 +7,7 @@ use crate::plan::{Curve, Plan, Position, SchedulePlan};
 
 /// A plan's schedule with its lengths in units of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
+pub(super) struct Schedule {
     curve: Curve,
     per_step: bool,
     /// Units per epoch.
@@ -20,7 +20,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let SchedulePlan { curve, per_step, warmup_epochs, warmup_start } = plan.schedule;
         let epoch = if per_step { plan.steps_per_epoch as f64 } else { 1.0 };
         let rest = epoch * f64::from(plan.epochs.saturating_sub(warmup_epochs));
@@ -31,7 +31,7 @@ impl Schedule {
     ///
     /// Warm-up and curve follow each other as in PyTorch's `SequentialLR([LinearLR(start_factor), …])`: the rate rises
     /// linearly to where the curve starts, which then begins at its time 0.
-    pub fn factor(&self, position: Position) -> f64 {
+    pub(super) fn factor(&self, position: Position) -> f64 {
         let now = if self.per_step { position.step as f64 } else { f64::from(position.epoch) };
         if now < self.warmup {
             let rise = self.warmup_start + (1.0 - self.warmup_start) * now / self.warmup;

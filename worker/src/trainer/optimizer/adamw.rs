@@ -20,10 +20,10 @@ pub(super) struct Betas {
 
 /// Part of the flat parameters that has been trained since the same step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Birth {
-    pub range: Range<usize>,
+pub(crate) struct Birth {
+    pub(crate) range: Range<usize>,
     /// Updates of the run before its first.
-    pub step: u64,
+    pub(crate) step: u64,
 }
 
 /// AdamW over flat parameters, with its state.

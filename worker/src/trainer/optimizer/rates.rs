@@ -13,7 +13,7 @@ use crate::plan::GroupPlan;
 
 /// The groups' settings over a model's flat parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// In order, covering the flat parameters.
     spans: Vec<Span>,
 }
@@ -55,7 +55,7 @@ impl Rates {
     ///
     /// # Errors
     /// The name of a parameter that is trained but in no group.
-    pub fn new(groups: &[GroupPlan], model: &ResNet) -> Result<Self, OptimizerError> {
+    pub(crate) fn new(groups: &[GroupPlan], model: &ResNet) -> Result<Self, OptimizerError> {
         let span = |(name, range): (&str, Range<usize>)| {
             let has = |group: &&GroupPlan| group.parameters.iter().any(|known| known == name);
             let group = groups.iter().find(has).ok_or_else(|| OptimizerError::Ungrouped(name.to_owned()))?;
@@ -127,7 +127,7 @@ impl Multiplier {
 }
 
 /// tch has no `add` with a factor: `addcmul` by a 0-dim tensor is the one pass without a temporary.
-pub(in crate::trainer) fn scalar(value: f64, device: Device) -> Tensor {
+pub(super) fn scalar(value: f64, device: Device) -> Tensor {
     Tensor::full([0i64; 0].as_slice(), value, (Kind::Float, device))
 }
 

@@ -34,7 +34,6 @@ fn everything() -> Plan {
         clip_norm: Some(0.5),
         ema_decay: Some(0.75),
     };
-    plan.data.image_size = positive(SIDE as u32);
     plan.augment = AugmentPlan { flip: 0.5, crop_padding: 1, mixup: 0.4, ..AugmentPlan::default() };
     plan.optimizer =
         OptimizerPlan { lr: 0.01, kind: OptimizerKind::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8 } };
@@ -105,6 +104,30 @@ fn with_everything_on_results_do_not_depend_on_who_holds_the_shards_or_where_it_
         assert_eq!(resumed, expected[epoch..], "from step {}", steps[at]);
         assert!(later == snapshots[at + 1..], "from step {}", steps[at]);
     }
+}
+
+/// Files are by name, so that one from before other parameters were freed fits.
+#[test]
+fn weights_of_an_earlier_phase_are_gone_back_to_and_evaluated() {
+    let (_dir, path) = dataset();
+    let plan = everything();
+    let mut members = begin(&plan, &path, &[2], None);
+    let first = average_essence(&mut members);
+    let member = &mut members[0];
+    member.commands.send(verdict_on(0, true, false, None)).unwrap();
+    average_essence(std::slice::from_mut(member));
+    let weights = member.snapshots.pop().unwrap();
+    // Steps 1 and 2 come before, step 3 in the second phase.
+    assert_eq!(weights.position.step, 3);
+    let weights = member.snapshots.pop().unwrap().files.model;
+    member.commands.send(verdict_on(1, true, true, Some(weights.clone()))).unwrap();
+    let evaluate = Evaluate { generation: 1, split: Split::Test, weights: weights.clone() };
+    member.commands.send(Command::Evaluate(evaluate)).unwrap();
+    let Report::Eval(evaluated) = member.report() else { panic!("no evaluation") };
+    let blocks: Vec<_> = evaluated.blocks.iter().map(|block| (block.block, block.metrics)).collect();
+    assert_eq!(blocks, first.0.3, "what the first epoch's end gave");
+    assert!(member.snapshots.pop().unwrap().files.model == weights, "what was restored was saved");
+    members.into_iter().for_each(|member| member.end().unwrap());
 }
 
 /// Each part normalises by its own samples and the statistics move by the parts' mean, just as for shards.
