@@ -202,5 +202,11 @@ fn weights_of_another_architecture_are_told_of() {
     fs::write(&file, bytes).unwrap();
     let weights = format!("model.weights={}", file.display());
     let settings = [&GOOD[..], &[&weights]].concat();
-    refused(&home, &[], &settings, 3, &["weights.safetensors has no tensor conv1.weight", "resnet18", "hint: "]);
+    refused(
+        &home,
+        &[],
+        &settings,
+        3,
+        &["weights.safetensors has no tensor conv1.weight", "resnet18", "hint: "],
+    );
 }

@@ -159,7 +159,11 @@ fn weights_that_go_in_come_out_again_when_nothing_is_learnt() {
     let (first, again) = (home.run(), home.run_named("again"));
     assert_eq!(again.outcome().best, first.outcome().best);
     let digest = again.status()["run"]["weights_digest"].as_str().unwrap().to_owned();
-    assert_eq!(sha256(&home.path().join("cache/blobs").join(&digest)), digest, "what they began with is kept");
+    assert_eq!(
+        sha256(&home.path().join("cache/blobs").join(&digest)),
+        digest,
+        "what they began with is kept"
+    );
 }
 
 #[test]

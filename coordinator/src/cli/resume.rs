@@ -103,7 +103,9 @@ fn epochs(history: &History, asked: Option<u32>, name: &str) -> Result<u32, CliE
     let done = history.rows.len() as u32;
     let usage = |message: String| CliError::new(code::USAGE, message);
     match asked {
-        Some(epochs) if epochs < done => Err(usage(format!("run {name} has {} done already", counted(done, "epoch")))),
+        Some(epochs) if epochs < done => {
+            Err(usage(format!("run {name} has {} done already", counted(done, "epoch"))))
+        }
         Some(epochs) => Ok(epochs),
         None if matches!(history.outcome, Some(Outcome::Done { .. })) => {
             let longer = history.spec.epochs * 2;
