@@ -5,7 +5,7 @@ use crate::losses::compare;
 
 #[test]
 fn larger_pictures_are_pytorchs() {
-    let job = Job { image_size: 64, train: 120, epochs: 2, batch: 8, ..Job::full("resnet18") };
+    let job = Job { image_size: 64, ..Job::full("resnet18") };
     compare("resnet18, pictures of 32 px at 64", &job);
 }
 

@@ -40,6 +40,10 @@ pub(crate) struct Job {
     pub(crate) label_smoothing: f64,
     /// 0: none.
     pub(crate) clip_norm: f64,
+    /// Parts of a step that are computed one after another.
+    pub(crate) accumulate: u32,
+    /// 0: no running average is kept.
+    pub(crate) ema_decay: f64,
 }
 
 impl Job {
@@ -48,9 +52,9 @@ impl Job {
         Self {
             model,
             weights: Some(".safetensors"),
-            train: 200,
+            train: 120,
             validation: 40,
-            batch: 16,
+            batch: 8,
             epochs: 2,
             image_size: 32,
             normalize: "half",
@@ -67,6 +71,8 @@ impl Job {
             warmup: (0, 0.01),
             label_smoothing: 0.0,
             clip_norm: 0.0,
+            accumulate: 1,
+            ema_decay: 0.0,
         }
     }
 
@@ -92,6 +98,8 @@ impl Job {
             format!("train.frozen_batch_norm=\"{}\"", self.frozen_batch_norm),
             format!("train.label_smoothing={:?}", self.label_smoothing),
             format!("train.clip_norm={:?}", self.clip_norm),
+            format!("train.accumulate={}", self.accumulate),
+            format!("train.ema_decay={:?}", self.ema_decay),
             format!("optimizer.lr={:?}", self.lr),
             format!("optimizer.weight_decay={:?}", self.weight_decay),
             format!("optimizer.decay_norm_and_bias={}", self.decay_norm_and_bias),
@@ -113,11 +121,17 @@ impl Job {
     }
 
     /// As `reference train` takes it, with the samples of every step spelled out. The values that Lockstep came to lie in
-    /// `found`.
-    pub(crate) fn reference(&self, reference: &Reference, found: &Path) -> Value {
+    /// `found`, their running average, if it kept one, in `found_average`.
+    pub(crate) fn reference(
+        &self,
+        reference: &Reference,
+        found: &Path,
+        found_average: Option<&Path>,
+    ) -> Value {
         let epochs: Vec<_> = (0..self.epochs).map(|epoch| self.steps(epoch)).collect();
         let unit = if self.per_step { epochs[0].len() } else { 1 };
-        let units = Units { per_epoch: unit, total: unit * epochs.len(), warmup: unit * self.warmup.0 as usize };
+        let units =
+            Units { per_epoch: unit, total: unit * epochs.len(), warmup: unit * self.warmup.0 as usize };
         let (optimizer, optimizer_settings) = self.optimizer.reference();
         let (schedule, schedule_settings) = self.schedule.reference(&units);
         let mut phases = vec![json!([0, self.trainable])];
@@ -126,6 +140,7 @@ impl Job {
             "pictures": reference.fixtures.join("pictures"),
             "weights": self.fixture(reference, ".safetensors"),
             "found": found,
+            "found_average": found_average,
             "model": self.model,
             "image_size": self.image_size,
             "normalize": self.normalize,
@@ -145,6 +160,8 @@ impl Job {
             "warmup_start": self.warmup.1,
             "label_smoothing": self.label_smoothing,
             "clip_norm": self.clip_norm,
+            "accumulate": self.accumulate,
+            "ema_decay": self.ema_decay,
             "epochs": epochs,
         })
     }

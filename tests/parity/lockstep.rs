@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -59,8 +59,27 @@ impl Run {
         Self { losses: losses(&run.read("logs/worker-0.log")), ..run }
     }
 
-    pub(crate) fn home(&self) -> &Path {
-        self.home.path()
+    /// What `lockstep VERB …` says of the run; with this home.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let home = self.home.path().display().to_string();
+        let arguments = [arguments, &["--home", &home]].concat();
+        lockstep(&arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
+    /// One of the run's models as a file, of the format that its name ends in.
+    pub(crate) fn export(&self, which: &[&str], name: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        let format = path.extension().and_then(OsStr::to_str).expect("a name with an ending");
+        let out = path.display().to_string();
+        self.ask(&[&["export", RUN, "--format", format, "--out", &out], which].concat());
+        path
+    }
+
+    /// An empty folder of this name.
+    pub(crate) fn new_folder(&self, name: &str) -> PathBuf {
+        let folder = self.home.path().join(name);
+        fs::create_dir(&folder).expect("a folder in a new home");
+        folder
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {

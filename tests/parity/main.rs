@@ -4,7 +4,6 @@
 //! Needs python3 with venv and the Python package index; what it installs (about 5 GB) lies under `target/parity` and is
 //! kept. `LOCKSTEP_SKIP_PARITY=1` skips all of it.
 
-mod best_model;
 mod image_size;
 mod job;
 mod lockstep;
@@ -15,5 +14,6 @@ mod process;
 mod reference;
 mod settings;
 mod summary;
+mod trained;
 mod tuning;
 mod weights_files;

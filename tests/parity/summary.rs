@@ -19,10 +19,10 @@ fn lines(text: &str) -> Vec<&str> {
 fn the_summary_is_torchsummarys() {
     let Some(reference) = reference() else { return };
     let mut asked = Vec::new();
-    for model in DEPTHS {
-        for (classes, size) in SHAPES {
-            let frozen = [false, true].map(|frozen| (model, classes, size, frozen));
-            asked.extend(frozen);
+    for (number, model) in DEPTHS.into_iter().enumerate() {
+        for (place, (classes, size)) in SHAPES.into_iter().enumerate() {
+            // Every depth and every shape comes both ways.
+            asked.push((model, classes, size, (number + place) % 2 == 0));
         }
     }
     let job: Vec<_> = asked

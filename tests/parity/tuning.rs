@@ -2,10 +2,8 @@
 //! smoothed labels, unfreezing.
 
 use crate::job::Job;
-use crate::losses::compare;
+use crate::losses::{LAST_STAGE, compare};
 use crate::settings::{Group, Optimizer, Schedule};
-
-const LAST_STAGE: &[&str] = &["layer4.*", "fc.*"];
 
 #[test]
 fn nesterov_and_weight_decay_are_pytorchs() {
@@ -53,6 +51,20 @@ fn smoothed_labels_are_pytorchs() {
 }
 
 #[test]
+fn accumulated_gradients_are_pytorchs() {
+    // On running statistics: batch statistics are of the parts, and so are PyTorch's, but it moves the running ones once
+    // for each part.
+    let job = Job { trainable: &["fc.*"], accumulate: 3, label_smoothing: 0.1, ..Job::full("resnet18") };
+    compare("resnet18, head, accumulated gradients", &job);
+}
+
+#[test]
+fn the_running_average_of_the_weights_is_pytorchs() {
+    let job = Job { ema_decay: 0.8, ..Job::full("resnet18") };
+    compare("resnet18, running average of the weights", &job);
+}
+
+#[test]
 fn groups_have_rates_and_decays_of_their_own() {
     let groups = &[
         Group { pattern: "layer1.*", lr: 0.0004, weight_decay: None },
@@ -80,7 +92,7 @@ fn a_warm_up_before_a_one_cycle_is_pytorchs() {
 fn a_warm_up_before_a_cosine_is_pytorchs() {
     let job = Job {
         epochs: 4,
-        batch: 32,
+        batch: 16,
         schedule: Schedule::Cosine { t_max: 2 },
         warmup: (2, 0.25),
         ..Job::full("resnet18")
@@ -97,7 +109,7 @@ fn a_cosine_to_zero_is_pytorchs() {
 #[test]
 fn steps_of_the_rate_are_pytorchs() {
     let schedule = Schedule::Step { size: 1, gamma: 0.3 };
-    let job = Job { epochs: 4, batch: 32, schedule, ..Job::full("resnet18") };
+    let job = Job { epochs: 4, batch: 16, schedule, ..Job::full("resnet18") };
     compare("resnet18, steps of the rate", &job);
 }
 

@@ -4,6 +4,8 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
+use crate::data::Augment;
+
 /// Everything that decides a run's weights, besides the files it names by digest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -19,7 +21,7 @@ pub struct Plan {
     /// Steps between checkpoints within an epoch; none: at epochs' ends only.
     pub checkpoint_every_steps: Option<NonZeroU64>,
     pub data: DataPlan,
-    pub augment: AugmentPlan,
+    pub augment: Augment,
     pub model: ModelPlan,
     pub train: TrainPlan,
     pub optimizer: OptimizerPlan,
@@ -45,27 +47,6 @@ pub struct DataPlan {
     /// Per channel, of pixels in 0 to 1.
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
-}
-
-/// What happens to training pictures; keyed by (seed, epoch, sample), whoever draws them. The default is nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct AugmentPlan {
-    /// Pixels of zeros added to each side before a random crop back to the picture's size; 0: none.
-    pub crop_padding: u32,
-    /// Least share of the picture's area that a random resized crop keeps, below 1; none: no such crop.
-    pub resized_crop: Option<f64>,
-    /// Probability of a horizontal flip.
-    pub flip: f64,
-    /// Torchvision's `ColorJitter`: factors from 1 - x to 1 + x; hue shifts by -x to x turns, at most 0.5.
-    pub brightness: f64,
-    pub contrast: f64,
-    pub saturation: f64,
-    pub hue: f64,
-    /// Probability of erasing a random rectangle.
-    pub erasing: f64,
-    /// Alpha of the beta distribution that a pair's share is drawn from; 0: none. With both, each slice of a step takes one.
-    pub mixup: f64,
-    pub cutmix: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,7 +210,7 @@ pub(crate) fn sample() -> Plan {
             mean: vec![0.5; 3],
             std: vec![0.5; 3],
         },
-        augment: AugmentPlan::default(),
+        augment: Augment::default(),
         model: ModelPlan { name: "resnet18".to_owned(), weights_digest: None },
         train: TrainPlan {
             phases: vec![PhasePlan { epoch: 0, groups: vec![group] }],

@@ -4,7 +4,8 @@
     reference passes JOB        logits, gradients and statistics of a model, and the files that they come from
     reference train JOB         trains as JOB says: losses, and how far the weights differ from what Lockstep came to
     reference evaluate JOB      loads a model strictly: correct, count, loss
-    reference exported JOB      loads what Lockstep exported, strictly, and looks at pictures with it
+    reference files JOB         writes picture files of all sorts
+    reference exported JOB      loads what Lockstep exported, strictly, and looks at picture files with it
     reference summary JOB       what torchsummary prints
 
 JOB is JSON on stdin, the answer JSON on stdout. Everything is written the way a PyTorch user would write it. Nothing of
@@ -16,7 +17,7 @@ import sys
 
 import torch
 
-from evaluation import evaluate, exported
+from evaluation import draw_files, evaluate, exported
 from fixtures import fixtures
 from passes import passes
 from summaries import summary
@@ -29,7 +30,14 @@ def main():
     verb = sys.argv[1]
     if verb == "fixtures":
         return fixtures(sys.argv[2])
-    verbs = {"passes": passes, "train": train, "evaluate": evaluate, "exported": exported, "summary": summary}
+    verbs = {
+        "passes": passes,
+        "train": train,
+        "evaluate": evaluate,
+        "files": draw_files,
+        "exported": exported,
+        "summary": summary,
+    }
     print(json.dumps(verbs[verb](json.load(sys.stdin))))
 
 

@@ -13,6 +13,8 @@ SIDE = 32
 RECORD_BYTES = 1 + 3 * SIDE * SIDE
 BATCHES = 5
 PICTURES_PER_BATCH = 80
+TRAIN_FILES = [f"data_batch_{number}.bin" for number in range(1, BATCHES + 1)]
+TEST_FILES = ["test_batch.bin"]
 
 NORMALIZE = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -55,7 +57,7 @@ def write_pictures(folder, generator):
     """Small: a pattern per class, and noise that leaves something to learn."""
     folder.mkdir()
     patterns = interpolate(torch.rand(CLASSES, 3, 4, 4, generator=generator), size=(SIDE, SIDE), mode="bilinear")
-    for name in [f"data_batch_{number}.bin" for number in range(1, BATCHES + 1)] + ["test_batch.bin"]:
+    for name in TRAIN_FILES + TEST_FILES:
         labels = torch.randint(CLASSES, (PICTURES_PER_BATCH,), generator=generator)
         noise = torch.randn(PICTURES_PER_BATCH, 3, SIDE, SIDE, generator=generator)
         pictures = (patterns[labels] + 0.3 * noise).clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -63,9 +65,9 @@ def write_pictures(folder, generator):
         (folder / name).write_bytes(records.numpy().tobytes())
 
 
-def read_pictures(folder):
-    """All training pictures and their labels."""
-    data = b"".join((Path(folder) / f"data_batch_{number}.bin").read_bytes() for number in range(1, BATCHES + 1))
+def read_pictures(folder, files=TRAIN_FILES):
+    """All pictures and their labels."""
+    data = b"".join((Path(folder) / name).read_bytes() for name in files)
     records = torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(-1, RECORD_BYTES)
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].long()
 

@@ -6,6 +6,7 @@ import math
 import torch
 from torch import nn
 from torch.optim import lr_scheduler as schedules
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from files import load_batch, read_pictures
 from models import batch_norms, load_model
@@ -51,13 +52,16 @@ def new_schedule(optimizer, job):
     return schedules.SequentialLR(optimizer, [rise, curve], milestones=[warmup])
 
 
-def worst_difference(before, expected, found):
+def worst_difference(before, expected, found, counts=True):
     """How far the changes that training made differ, per tensor relative to the change expected; the worst of all."""
     worst = ["", 0.0]
     for name, value in expected.state_dict().items():
         start, end, other = (v.double() for v in (before.state_dict()[name], value, found.state_dict()[name]))
         change = (end - start).norm().item()
         difference = (other - end).norm().item()
+        # A count has no average; the model's own is compared to the unit.
+        if name.endswith("num_batches_tracked") and not counts:
+            continue
         # What did not change must be the same to the bit; what hardly did is lost in the rounding of its sum.
         if difference == 0.0:
             continue
@@ -68,12 +72,30 @@ def worst_difference(before, expected, found):
     return worst
 
 
+def new_average(model, decay):
+    """Starts from the model's own values; buffers are averaged too."""
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average.update_parameters(model)
+    return average
+
+
+def backward(model, criterion, x, y, parts):
+    """The step's gradient, part by part; its mean loss."""
+    total = 0.0
+    for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+        loss = criterion(model(part), labels) * (len(labels) / len(y))
+        loss.backward()
+        total += loss.item()
+    return total
+
+
 def train(job):
     pictures, labels = read_pictures(job["pictures"])
     model = load_model(job["model"], job["weights"])
     optimizer = new_optimizer(model, job)
     schedule = new_schedule(optimizer, job)
     criterion = nn.CrossEntropyLoss(label_smoothing=job["label_smoothing"])
+    average = new_average(model, job["ema_decay"])
     losses, rates = [], []
     for epoch, steps in enumerate(job["epochs"]):
         begun = [patterns for start, patterns in job["phases"] if start <= epoch]
@@ -81,16 +103,19 @@ def train(job):
         for ids in steps:
             x, y = load_batch(pictures, labels, ids, job["normalize"], job["image_size"])
             optimizer.zero_grad()
-            loss = criterion(model(x), y)
-            loss.backward()
+            losses.append(backward(model, criterion, x, y, job["accumulate"]))
             if job["clip_norm"]:
                 nn.utils.clip_grad_norm_(model.parameters(), job["clip_norm"])
             optimizer.step()
-            losses.append(loss.item())
+            average.update_parameters(model)
             rates.append(optimizer.param_groups[-1]["lr"])
             if job["per_step"]:
                 schedule.step()
         if not job["per_step"]:
             schedule.step()
     before, found = (load_model(job["model"], job[key]) for key in ("weights", "found"))
-    return {"losses": losses, "rates": rates, "worst": worst_difference(before, model, found)}
+    answer = {"losses": losses, "rates": rates, "worst": worst_difference(before, model, found)}
+    if job["found_average"]:
+        found = load_model(job["model"], job["found_average"])
+        answer["worst_average"] = worst_difference(before, average.module, found, counts=False)
+    return answer

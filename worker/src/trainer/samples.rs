@@ -10,8 +10,8 @@ use super::epoch::EpochState;
 use super::error::TrainerError;
 use crate::data::dataset::Dataset;
 use crate::data::order::{self, StepSlices};
-use crate::data::{Augment, Augmenter, Batch, Look, Needs, evaluation};
-use crate::plan::{AugmentPlan, Plan, Split};
+use crate::data::{Augmenter, Batch, Look, Needs, evaluation};
+use crate::plan::{Plan, Split};
 
 /// The same on every member, but for the device that it lies on.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Samples {
             classes: data.classes,
             look: Look { size: data.image_size.get(), mean: data.mean.clone(), std: data.std.clone() },
         };
-        let augmenter = Augmenter::new(settings(&plan.augment), plan.seed, data.image_size.get())?;
+        let augmenter = Augmenter::new(plan.augment, plan.seed, data.image_size.get())?;
         let dataset = Dataset::open(path, None, &needs, device)?;
         let (train, validation) = order::split(plan.seed, data.train_samples, data.validation_samples);
         let count = u32::try_from(train.len()).expect("a part of a u32 of samples");
@@ -128,33 +128,5 @@ impl Samples {
         let blocks = evaluation::blocks(ids, self.eval_block);
         let count = u32::try_from(blocks.len()).expect("not more blocks than samples");
         evaluation::blocks_of(rank, world_size, count).map(move |block| (block, blocks[block as usize]))
-    }
-}
-
-/// The data's own type, as they know nothing of plans.
-fn settings(plan: &AugmentPlan) -> Augment {
-    let AugmentPlan {
-        crop_padding,
-        resized_crop,
-        flip,
-        brightness,
-        contrast,
-        saturation,
-        hue,
-        erasing,
-        mixup,
-        cutmix,
-    } = *plan;
-    Augment {
-        crop_padding,
-        resized_crop,
-        flip,
-        brightness,
-        contrast,
-        saturation,
-        hue,
-        erasing,
-        mixup,
-        cutmix,
     }
 }

@@ -6,9 +6,10 @@ use std::num::{NonZeroU32, NonZeroU64};
 use lockstep_proto::v1;
 
 use super::{Malformed, need, split};
+use crate::data::Augment;
 use crate::plan::{
-    AugmentPlan, Curve, DataPlan, GroupPlan, ModelPlan, OptimizerKind, OptimizerPlan, PhasePlan, Plan,
-    SchedulePlan, TrainPlan,
+    Curve, DataPlan, GroupPlan, ModelPlan, OptimizerKind, OptimizerPlan, PhasePlan, Plan, SchedulePlan,
+    TrainPlan,
 };
 
 fn positive(value: u32, what: &'static str) -> Result<NonZeroU32, Malformed> {
@@ -39,7 +40,7 @@ pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
         threads: positive(plan.threads, "no threads")?,
         checkpoint_every_steps: NonZeroU64::new(plan.checkpoint_every_steps),
         data: data(need(plan.data, "a plan without data")?)?,
-        augment: plan.augment.map_or_else(AugmentPlan::default, augment),
+        augment: plan.augment.map_or_else(Augment::default, augment),
         model: model(need(plan.model, "a plan without a model")?)?,
         train: train(need(plan.train, "a plan without training settings")?)?,
         optimizer: optimizer(need(plan.optimizer, "a plan without an optimizer")?)?,
@@ -62,8 +63,8 @@ fn data(data: v1::DataPlan) -> Result<DataPlan, Malformed> {
     })
 }
 
-fn augment(augment: v1::AugmentPlan) -> AugmentPlan {
-    AugmentPlan {
+fn augment(augment: v1::AugmentPlan) -> Augment {
+    Augment {
         crop_padding: augment.crop_padding,
         resized_crop: (augment.resized_crop > 0.0).then_some(augment.resized_crop),
         flip: augment.flip,
@@ -179,7 +180,7 @@ mod tests {
     fn zeros_switch_off_what_may_be_off() {
         let plan = train(trained()).unwrap();
         assert_eq!((plan.clip_norm, plan.ema_decay, plan.label_smoothing), (None, None, 0.0));
-        assert_eq!(augment(v1::AugmentPlan::default()), AugmentPlan::default());
+        assert_eq!(augment(v1::AugmentPlan::default()), Augment::default());
     }
 
     #[test]

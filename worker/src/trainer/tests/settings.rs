@@ -1,9 +1,8 @@
 //! Whatever a recipe switches on: the results stay a function of the plan, not of who computes them or when.
 
 use super::*;
-use crate::plan::{
-    AugmentPlan, Curve, GroupPlan, OptimizerKind, OptimizerPlan, PhasePlan, SchedulePlan, TrainPlan,
-};
+use crate::data::Augment;
+use crate::plan::{Curve, GroupPlan, OptimizerKind, OptimizerPlan, PhasePlan, SchedulePlan, TrainPlan};
 
 fn positive(value: u32) -> NonZeroU32 {
     NonZeroU32::new(value).unwrap()
@@ -34,7 +33,7 @@ fn everything() -> Plan {
         clip_norm: Some(0.5),
         ema_decay: Some(0.75),
     };
-    plan.augment = AugmentPlan { flip: 0.5, crop_padding: 1, mixup: 0.4, ..AugmentPlan::default() };
+    plan.augment = Augment { flip: 0.5, crop_padding: 1, mixup: 0.4, ..Augment::default() };
     plan.optimizer =
         OptimizerPlan { lr: 0.01, kind: OptimizerKind::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8 } };
     plan.schedule = SchedulePlan {
