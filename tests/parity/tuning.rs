@@ -45,17 +45,11 @@ fn clipping_is_pytorchs() {
 }
 
 #[test]
-fn smoothed_labels_are_pytorchs() {
-    let job = Job { label_smoothing: 0.2, ..Job::full("resnet18") };
-    compare("resnet18, smoothed labels", &job);
-}
-
-#[test]
-fn accumulated_gradients_are_pytorchs() {
+fn accumulated_gradients_of_smoothed_labels_are_pytorchs() {
     // On running statistics: batch statistics are of the parts, and so are PyTorch's, but it moves the running ones once
     // for each part.
-    let job = Job { trainable: &["fc.*"], accumulate: 3, label_smoothing: 0.1, ..Job::full("resnet18") };
-    compare("resnet18, head, accumulated gradients", &job);
+    let job = Job { trainable: &["fc.*"], accumulate: 3, label_smoothing: 0.2, ..Job::full("resnet18") };
+    compare("resnet18, head, smoothed labels, accumulated gradients", &job);
 }
 
 #[test]
@@ -65,13 +59,14 @@ fn the_running_average_of_the_weights_is_pytorchs() {
 }
 
 #[test]
-fn groups_have_rates_and_decays_of_their_own() {
+fn groups_have_rates_and_decays_of_their_own_and_one_schedule() {
     let groups = &[
         Group { pattern: "layer1.*", lr: 0.0004, weight_decay: None },
         Group { pattern: "layer*", lr: 0.003, weight_decay: Some(0.2) },
     ];
-    let job = Job { groups, weight_decay: 0.05, ..Job::full("resnet18") };
-    compare("resnet18, groups", &job);
+    let schedule = Schedule::Step { size: 1, gamma: 0.3 };
+    let job = Job { groups, weight_decay: 0.05, schedule, ..Job::full("resnet18") };
+    compare("resnet18, groups, steps of the rate", &job);
 }
 
 #[test]
@@ -98,19 +93,6 @@ fn a_warm_up_before_a_cosine_is_pytorchs() {
         ..Job::full("resnet18")
     };
     compare("resnet18, warm-up, then a cosine, per epoch", &job);
-}
-
-#[test]
-fn a_cosine_to_zero_is_pytorchs() {
-    let job = Job { schedule: Schedule::CosineToZero, per_step: true, ..Job::full("resnet18") };
-    compare("resnet18, cosine to zero, per step", &job);
-}
-
-#[test]
-fn steps_of_the_rate_are_pytorchs() {
-    let schedule = Schedule::Step { size: 1, gamma: 0.3 };
-    let job = Job { epochs: 4, batch: 16, schedule, ..Job::full("resnet18") };
-    compare("resnet18, steps of the rate", &job);
 }
 
 #[test]
