@@ -71,13 +71,7 @@ fn a_full_disk_fails_the_run_clearly_breaks_no_checkpoint_and_resume_gives_the_s
 fn damaged_checkpoints_are_told_of_and_an_earlier_one_gives_the_same_bits() {
     let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    let settings = FULL.with(&["checkpoint.every_steps=2", "checkpoint.keep=9"]);
-    let mut running = Running::start(&mut home.train(2, &settings));
-    running.until("a checkpoint within the second epoch", || home.run().stored(STEPS + 1));
-    let workers = running.children();
-    running.kill();
-    await_gone(&workers);
-    drop(running);
+    FULL.until_stored(&home, 2, STEPS + 1).kill_and_outwait();
 
     // The newest: a byte flipped. The one before, which is the best: its manifest cut short.
     let run = home.run();

@@ -108,6 +108,14 @@ impl Running {
         send(signal, &[self.child.id()]);
     }
 
+    /// Kills it with SIGKILL and waits until its children, whom nobody tells, are gone too. Returns how many they were.
+    pub(crate) fn kill_and_outwait(mut self) -> usize {
+        let children = self.children();
+        self.kill();
+        await_gone(&children);
+        children.len()
+    }
+
     /// Kills it with SIGKILL; its children learn of it by themselves.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -45,6 +45,14 @@ impl Recipe {
         [self.settings, more].concat()
     }
 
+    /// Starts a run with checkpoints every other step, and returns when one of `step` or later is there.
+    pub(crate) fn until_stored(&self, home: &Home, workers: u32, step: u64) -> Running {
+        let settings = self.with(&["checkpoint.every_steps=2", "checkpoint.keep=9"]);
+        let mut running = Running::start(&mut home.train(workers, &settings));
+        running.until(&format!("a checkpoint of step {step} or later"), || home.run().stored(step));
+        running
+    }
+
     /// Another run that nothing happens to.
     #[track_caller]
     pub(crate) fn run(&self, workers: u32) -> Finished {

@@ -4,26 +4,16 @@ use crate::home::{Home, RUN};
 use crate::process::{Running, await_gone, send};
 use crate::recipes::{FULL, HEAD, HEAD_STEPS, STEPS};
 
-/// Starts `settings` with checkpoints every other step, and returns when one from within the second epoch is there.
-/// The run is then far from its end: it has to store two more checkpoints.
+/// A run of [`FULL`] within its second epoch. It is far from its end: it has to store two more checkpoints.
 fn in_the_second_epoch(home: &Home, workers: u32) -> Running {
-    let settings = FULL.with(&["checkpoint.every_steps=2", "checkpoint.keep=9"]);
-    let mut running = Running::start(&mut home.train(workers, &settings));
-    running.until("a checkpoint within the second epoch", || home.run().stored(STEPS + 1));
-    running
+    FULL.until_stored(home, workers, STEPS + 1)
 }
 
 #[test]
 fn after_the_coordinator_was_killed_in_mid_epoch_another_number_of_workers_finishes_with_the_same_bits() {
     let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    let mut running = in_the_second_epoch(&home, 2);
-    let workers = running.children();
-    assert_eq!(workers.len(), 2);
-    running.kill();
-    // Nobody tells them.
-    await_gone(&workers);
-    drop(running);
+    assert_eq!(in_the_second_epoch(&home, 2).kill_and_outwait(), 2);
     assert!(home.run().event("ended").is_none());
     assert!(!home.run().checkpoints().contains(&(2 * STEPS)));
 
@@ -67,10 +57,7 @@ fn a_run_killed_twice_is_still_the_same() {
     // The second life, by name of nothing: the one worked on last.
     let mut running = Running::start(&mut home.lockstep(&["resume"]));
     running.until("training again", || home.run().events_of("generation_began").get(1).cloned());
-    let workers = running.children();
-    running.kill();
-    await_gone(&workers);
-    drop(running);
+    running.kill_and_outwait();
     home.finish(&[]);
     assert_eq!(home.run().outcome(), undisturbed.outcome);
     let generations: Vec<u64> = home
@@ -92,10 +79,7 @@ fn the_best_epoch_before_a_kill_stays_the_best() {
     // Cut down in its third epoch.
     let mut running = Running::start(&mut home.resume(&["--epochs", "3"]));
     running.until("the third epoch", || home.run().events_of("generation_began").get(1).cloned());
-    let workers = running.children();
-    running.kill();
-    await_gone(&workers);
-    drop(running);
+    running.kill_and_outwait();
 
     home.finish(&["--epochs", "3"]);
     let run = home.run();

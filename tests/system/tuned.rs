@@ -1,7 +1,6 @@
 //! A recipe with everything that training knows switched on keeps the same promises as a plain one.
 
 use crate::home::Home;
-use crate::process::{Running, await_gone};
 use crate::recipes::Recipe;
 use crate::run_files::table;
 
@@ -56,13 +55,7 @@ fn two_workers_and_one_give_the_same_bits_with_everything_switched_on() {
 fn a_run_killed_after_its_layers_were_unfrozen_goes_on_with_the_same_bits() {
     let undisturbed = TUNED.undisturbed();
     let home = Home::new();
-    let settings = TUNED.with(&["checkpoint.every_steps=2", "checkpoint.keep=9"]);
-    let mut running = Running::start(&mut home.train(2, &settings));
-    running.until("a checkpoint within the second epoch", || home.run().stored(STEPS + 1));
-    let workers = running.children();
-    running.kill();
-    await_gone(&workers);
-    drop(running);
+    TUNED.until_stored(&home, 2, STEPS + 1).kill_and_outwait();
     home.finish(&["--workers", "1"]);
     assert_eq!(home.run().outcome(), undisturbed.outcome);
     assert_eq!(home.run().status()["test"], undisturbed.status["test"]);

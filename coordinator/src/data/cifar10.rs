@@ -173,13 +173,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::fixtures::{self, binary_edition, python_edition, write_folder, write_tar_gz};
-
-    fn folder(files: &[(&'static str, Vec<u8>)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        write_folder(dir.path(), files);
-        dir
-    }
+    use crate::data::fixtures::{self, binary_edition, folder, python_edition, write_folder, write_tar_gz};
 
     /// The binary edition with one file replaced.
     fn with(name: &str, bytes: Vec<u8>) -> tempfile::TempDir {

@@ -135,13 +135,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::fixtures::{cifar100_edition, cifar100_records, write_folder, write_tar_gz};
-
-    fn folder(files: &[(&'static str, Vec<u8>)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        write_folder(dir.path(), files);
-        dir
-    }
+    use crate::data::fixtures::{cifar100_edition, cifar100_records, folder, write_folder, write_tar_gz};
 
     #[test]
     fn fine_labels_and_pictures_are_read_from_folders_and_archives() {

@@ -80,6 +80,13 @@ pub(super) fn cifar100_edition() -> Vec<(&'static str, Vec<u8>)> {
     vec![("test.bin", cifar100_records(&[7, 8])), ("train.bin", cifar100_records(&[0, 99, 50]))]
 }
 
+/// A folder with these files in it, gone with the value.
+pub(super) fn folder(files: &[(&'static str, Vec<u8>)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_folder(dir.path(), files);
+    dir
+}
+
 pub(super) fn write_folder(folder: &Path, files: &[(&'static str, Vec<u8>)]) {
     fs::create_dir_all(folder).unwrap();
     for (name, bytes) in files {
