@@ -3,6 +3,8 @@
 //! Results go to stdout, everything else to stderr. Every error says what happened and, where there is something
 //! to do about it, what.
 
+mod chaos;
+mod cluster;
 mod compute;
 mod console;
 mod data;
@@ -17,6 +19,7 @@ mod predict;
 mod recipe;
 mod resume;
 mod sources;
+mod status;
 mod stdout;
 mod summary;
 mod train;
@@ -44,6 +47,10 @@ enum Verb {
     Train(train::TrainArgs),
     /// Go on with a run that was interrupted, or extend one that is done
     Resume(resume::ResumeArgs),
+    /// Tell how a run is going, or went: members, changes of membership and what each cost
+    Status(status::StatusArgs),
+    /// Train a recipe twice, undisturbed and under real faults, and compare the weights
+    Chaos(chaos::ChaosArgs),
     /// Tell how good a model is, class by class, and where it errs
     Eval(eval::EvalArgs),
     /// Name what is in pictures
@@ -67,6 +74,8 @@ pub fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Train(args) => train::run(args),
         Verb::Resume(args) => resume::run(args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Chaos(args) => chaos::run(args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Predict(args) => predict::run(&args),
         Verb::Export(args) => export::run(&args),

@@ -5,7 +5,8 @@ mod settings;
 
 use lockstep_core as core;
 use lockstep_core::{
-    Epoch, Event, FailureKind, Generation, Message, Position, Reject, Split, Step, WorkerName,
+    Activity, Attached, Epoch, Event, FailureKind, Generation, Message, Position, Reject, Split, Step, Term,
+    WorkerName,
 };
 use lockstep_proto::v1 as pb;
 use tonic::{Code, Status};
@@ -13,8 +14,8 @@ use tonic::{Code, Status};
 pub(crate) use plan::{EVAL_BLOCK, plan};
 pub use plan::{PlanError, SampleCounts, run_spec};
 
-/// This file speaks version 1 of the contract.
-pub(crate) const PROTOCOL_VERSION: u32 = 1;
+/// This file speaks version 2 of the contract.
+pub(crate) const PROTOCOL_VERSION: u32 = 2;
 
 /// A message of a joined worker as an event.
 pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) -> Result<Event, Status> {
@@ -22,9 +23,7 @@ pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) 
     let worker = worker.clone();
     Ok(match message {
         Request::Join(_) => return Err(Status::invalid_argument("Join comes once, first")),
-        Request::Prepared(pb::Prepared { generation, address }) => {
-            Event::Prepared { worker, generation: Generation(generation), address }
-        }
+        Request::Heartbeat(beat) => Event::Heartbeat { worker, heartbeat: heartbeat(beat) },
         Request::Progress(progress) => Event::Progressed {
             worker,
             generation: Generation(progress.generation),
@@ -46,15 +45,20 @@ pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) 
             split: split(report.split())?,
             blocks: blocks(&report.blocks),
         },
-        Request::Halted(halted) => Event::Halted {
+        Request::Started(started) => Event::Started {
             worker,
-            generation: Generation(halted.generation),
-            position: position(halted.position),
+            generation: Generation(started.generation),
+            timings: core::StartTimings {
+                connect_ms: started.connect_ms,
+                state_ms: started.state_ms,
+                first_step_ms: started.first_step_ms,
+            },
         },
         Request::Failed(failed) => {
             let kind = match failed.kind() {
                 pb::FailureKind::Data => FailureKind::Data,
                 pb::FailureKind::Cluster => FailureKind::Cluster,
+                pb::FailureKind::Worker => FailureKind::Worker,
                 pb::FailureKind::Unspecified => FailureKind::Run,
             };
             Event::WorkerFailed { worker, reason: failed.reason, kind }
@@ -69,7 +73,13 @@ pub(crate) fn worker_info(join: &pb::Join) -> core::WorkerInfo {
         host: join.host.clone(),
         pid: join.pid,
         libtorch_version: join.libtorch_version.clone(),
+        incarnation: join.incarnation,
     }
+}
+
+/// What a worker that comes back was told before; none of one that is new.
+pub(crate) fn attached(join: &pb::Join) -> Option<Attached> {
+    (join.term != 0).then_some(Attached { term: Term(join.term) })
 }
 
 /// A message to a worker, as it goes out. `plan` goes with the welcome, `token` with the start of a generation.
@@ -80,21 +90,18 @@ pub(crate) fn response(
 ) -> pb::SessionResponse {
     use pb::session_response::Message as Response;
     let message = match message {
-        Message::Welcome => {
-            Response::Welcome(pb::Welcome { run: plan.run.clone(), plan: Some(plan.clone()) })
+        Message::Welcome { term, lease_ms } => Response::Welcome(pb::Welcome {
+            run: plan.run.clone(),
+            plan: Some(plan.clone()),
+            term: term.0,
+            lease_ms,
+        }),
+        Message::Prepare { generation, now } => {
+            Response::Prepare(pb::Prepare { generation: generation.0, now })
         }
-        Message::Prepare { generation } => Response::Prepare(pb::Prepare { generation: generation.0 }),
         Message::Begin(begin) => {
             let token = token(begin.generation);
-            Response::Begin(pb::Begin {
-                generation: begin.generation.0,
-                rank: begin.rank,
-                peers: begin.peers.into_iter().map(peer).collect(),
-                token,
-                position: Some(position_pb(begin.position)),
-                checkpoint_step: begin.checkpoint.map(|step| step.0),
-                hold: begin.hold,
-            })
+            Response::Begin(begin_pb(&begin, token))
         }
         Message::Verdict(verdict) => Response::Verdict(pb::Verdict {
             generation: verdict.generation.0,
@@ -102,29 +109,77 @@ pub(crate) fn response(
             restore_step: verdict.restore.map(|step| step.0),
             save: verdict.save,
             hold: verdict.hold,
+            keep: verdict.keep,
         }),
         Message::Evaluate { generation, split, weights_step } => Response::Evaluate(pb::Evaluate {
             generation: generation.0,
             split: split_pb(split).into(),
             weights_step: weights_step.0,
         }),
-        Message::Halt { generation } => Response::Halt(pb::Halt { generation: generation.0 }),
+        Message::Stored { step } => Response::Stored(pb::Stored { step: step.0 }),
         Message::Finish { reason } => Response::Finish(pb::Finish { reason }),
     };
     pb::SessionResponse { message: Some(message) }
 }
 
-/// A refusal as a gRPC status.
+/// A refusal as a gRPC status. UNAVAILABLE and, for who wants to join, ALREADY_EXISTS pass; the others do not.
 pub(crate) fn status(reject: &Reject) -> Status {
     let code = match reject {
-        Reject::StaleGeneration { .. } | Reject::Full { .. } | Reject::OutOfPlace { .. } => {
+        Reject::StaleGeneration { .. } | Reject::Beyond { .. } | Reject::OutOfPlace { .. } => {
             Code::FailedPrecondition
         }
         Reject::UnknownWorker { .. } => Code::NotFound,
         Reject::NameTaken { .. } => Code::AlreadyExists,
-        Reject::RunOver => Code::Unavailable,
+        Reject::Fenced { .. } => Code::Aborted,
+        Reject::Full { .. } | Reject::RunOver => Code::Unavailable,
     };
     Status::new(code, reject.to_string())
+}
+
+fn heartbeat(beat: pb::Heartbeat) -> core::Heartbeat {
+    let activity = match beat.activity() {
+        pb::Activity::Unspecified => Activity::Idle,
+        pb::Activity::Forming => Activity::Forming,
+        pb::Activity::Computing => Activity::Computing,
+        pb::Activity::Exchanging => Activity::Exchanging { waiting_on: WorkerName(beat.waiting_on) },
+        pb::Activity::Evaluating => Activity::Evaluating,
+        pb::Activity::AwaitingVerdict => Activity::AwaitingVerdict,
+        pb::Activity::Holding => Activity::Holding,
+    };
+    let broken = beat.broken.map(|broken| core::Broken {
+        blames: broken.blames.into_iter().map(WorkerName).collect(),
+        reason: broken.reason,
+    });
+    core::Heartbeat {
+        sequence: beat.sequence,
+        address: beat.address,
+        generation: Generation(beat.generation),
+        prepared: Generation(beat.prepared),
+        position: beat.position.map(|at| position(Some(at))),
+        activity,
+        since_ms: beat.since_ms,
+        leaving: beat.leaving,
+        broken,
+    }
+}
+
+fn begin_pb(begin: &core::Begin, token: Vec<u8>) -> pb::Begin {
+    let start = match begin.start {
+        core::Start::Initial => None,
+        core::Start::Checkpoint(step) => Some(pb::begin::Start::CheckpointStep(step.0)),
+        core::Start::Peer { rank } => Some(pb::begin::Start::SourceRank(rank)),
+    };
+    pb::Begin {
+        generation: begin.generation.0,
+        rank: begin.rank,
+        peers: begin.peers.iter().map(peer).collect(),
+        token,
+        position: Some(position_pb(begin.position)),
+        start,
+        hold: begin.hold,
+        judged: begin.judged,
+        save: begin.save,
+    }
 }
 
 pub(crate) fn position(position: Option<pb::Position>) -> Position {
@@ -153,9 +208,14 @@ fn split(split: pb::Split) -> Result<Split, Status> {
     }
 }
 
-fn peer(peer: core::Peer) -> pb::Peer {
+fn peer(peer: &core::Peer) -> pb::Peer {
     let (start, end) = peer.shards;
-    pb::Peer { name: peer.worker.0, address: peer.address, shards: Some(pb::ShardRange { start, end }) }
+    pb::Peer {
+        name: peer.worker.0.clone(),
+        address: peer.address.clone(),
+        shards: Some(pb::ShardRange { start, end }),
+        has_state: peer.has_state,
+    }
 }
 
 fn metrics(metrics: Option<pb::Metrics>) -> core::Metrics {
@@ -195,3 +255,6 @@ fn epoch_report(report: pb::EpochReport) -> Result<core::EpochReport, Status> {
         peak_memory_bytes: report.peak_memory_bytes,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,27 +3,47 @@
 //! Everything that happens to a run passes through one loop: take a command, let the core decide, make its records
 //! durable, then carry out the rest. So only one thing happens at a time, no lock guards the run, and nobody hears
 //! of a decision that a crash could undo.
+//!
+//! The loop may be held up: a disk takes its time. Workers must not pass for silent because of that, so whatever they
+//! have said meanwhile is heard before the next look at the clock. What people read is written beside the loop
+//! (`pages`), and so are looks at all checkpoints.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod commands;
+mod effects;
+mod last_words;
+mod pages;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use lockstep_core::{
-    Effect, Entry, Event, Generation, Message, Outcome, Position, Progress, Reject, Run, Status, Time,
-    WorkerInfo, WorkerName,
+    Admission, Effect, Entry, Event, Message, Outcome, Progress, Reject, Run, Step, Time, WorkerName,
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use self::commands::Command;
+use self::pages::Pages;
 use crate::journal::Journal;
 use crate::run_folder::{RunFacts, RunFolder};
-use crate::store::ManifestMetric;
+use crate::store::Survey;
 
-/// Commands that may wait for the driver. Senders beyond it wait themselves.
-const COMMANDS_MAX: usize = 256;
+pub use commands::{DriverHandle, Joined, Upload};
 
-/// Messages that may wait for one worker. They are few; a worker that lets so many lie is as good as lost.
-const OUTBOX_MAX: usize = 64;
+/// Commands that may wait for the driver; senders beyond it wait themselves. A session has one under way at a time, so
+/// that this many workers are all heard after a hold-up before the clock is looked at.
+const COMMANDS_MAX: usize = 4096;
+
+/// Commands between two ticks, at the most, however many keep coming.
+const COMMANDS_PER_TICK: usize = 4 * COMMANDS_MAX;
 
 /// Notices that a slow listener may fall behind before it misses some.
 const NOTICES_MAX: usize = 1024;
@@ -32,57 +52,62 @@ const NOTICES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Driver {
     run: Run,
-    folder: RunFolder,
+    folder: Arc<RunFolder>,
     journal: Journal,
-    facts: RunFacts,
-    outboxes: BTreeMap<WorkerName, mpsc::Sender<Message>>,
+    pages: Pages,
+    outboxes: BTreeMap<WorkerName, Outbox>,
+    /// How many sessions there have been.
+    sessions: u64,
     notices: broadcast::Sender<Notice>,
     commands: mpsc::Receiver<Command>,
+    /// Looks at all checkpoints that are under way, with the steps that were known when they began.
+    surveys: JoinSet<(BTreeSet<Step>, Survey)>,
+    /// What carrying out a decision has led to, for the run to hear of next.
+    consequences: VecDeque<Event>,
     outcome: Option<Outcome>,
 }
 
-/// How the rest of the program speaks to the driver.
-#[derive(Debug, Clone)]
-pub struct DriverHandle {
-    commands: mpsc::Sender<Command>,
+/// The way to a worker, as long as its newest session lasts.
+#[derive(Debug)]
+struct Outbox {
+    session: u64,
+    messages: mpsc::Sender<Message>,
 }
 
 /// What listeners are told.
 #[derive(Debug, Clone)]
 pub enum Notice {
     Entry(Entry),
-    Progress { worker: WorkerName, progress: Progress },
-}
-
-#[derive(Debug)]
-enum Command {
-    Join {
+    Progress {
         worker: WorkerName,
-        info: WorkerInfo,
-        reply: oneshot::Sender<Result<mpsc::Receiver<Message>, Reject>>,
+        progress: Progress,
     },
-    Event {
-        event: Event,
-        reply: oneshot::Sender<Result<(), Reject>>,
-    },
-    AdmitUpload {
-        generation: Generation,
-        position: Position,
-        reply: oneshot::Sender<Result<Option<ManifestMetric>, Reject>>,
-    },
-    Status {
-        reply: oneshot::Sender<Status>,
+    /// A worker was shown the door. Its process may live.
+    Disconnected {
+        worker: WorkerName,
     },
 }
 
 impl Driver {
-    /// A driver of `run`, whose first effects, from its creation or its resume, are carried out by [`Self::drive`].
+    /// A driver of `run`, whose first effects, from its creation or its take-over, are carried out by [`Self::drive`].
     pub fn new(run: Run, folder: RunFolder, journal: Journal, facts: RunFacts) -> (Self, DriverHandle) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (notices, _) = broadcast::channel(NOTICES_MAX);
-        let outboxes = BTreeMap::new();
-        let driver = Self { run, folder, journal, facts, outboxes, notices, commands, outcome: None };
-        (driver, DriverHandle { commands: sender })
+        let folder = Arc::new(folder);
+        let driver = Self {
+            run,
+            pages: Pages::new(Arc::clone(&folder), facts),
+            folder,
+            journal,
+            outboxes: BTreeMap::new(),
+            sessions: 0,
+            notices,
+            commands,
+            surveys: JoinSet::new(),
+            consequences: VecDeque::new(),
+            outcome: None,
+        };
+        (driver, DriverHandle::new(sender))
     }
 
     /// Hears everything from now on.
@@ -93,7 +118,8 @@ impl Driver {
     /// Drives the run to its end.
     ///
     /// # Errors
-    /// When what must be durable cannot be written. The run then stands where the journal says.
+    /// When what must be durable cannot be written: the run then stands where the journal says. [`Reject::Fenced`] when
+    /// another coordinator has taken the run over.
     pub async fn drive(self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
         let span = tracing::info_span!("run", run = self.folder.name());
         self.drive_inside(first).instrument(span).await
@@ -101,11 +127,17 @@ impl Driver {
 
     async fn drive_inside(mut self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
         self.carry_out(first)?;
-        loop {
+        let mut since_tick = 0;
+        let outcome = loop {
             if let Some(outcome) = self.outcome.take() {
-                return Ok((outcome, self.folder, self.run));
+                break outcome;
             }
             let deadline = self.run.next_deadline();
+            if since_tick >= COMMANDS_PER_TICK && deadline.is_some_and(|deadline| deadline <= now()) {
+                since_tick = 0;
+                self.tick()?;
+                continue;
+            }
             let tick = async move {
                 match deadline {
                     Some(deadline) => tokio::time::sleep(until(deadline)).await,
@@ -113,228 +145,80 @@ impl Driver {
                 }
             };
             tokio::select! {
+                biased;
                 command = self.commands.recv() => match command {
-                    Some(command) => self.obey(command)?,
+                    Some(command) => {
+                        since_tick += 1;
+                        self.obey(command)?;
+                    }
                     None => anyhow::bail!("everybody who could speak to the run is gone"),
                 },
+                Some(surveyed) = self.surveys.join_next() => {
+                    let (known, survey) = surveyed.context("looking at the checkpoints")?;
+                    self.take_stock(&known, survey)?;
+                }
                 () = tick => {
-                    let effects = self.run.apply(now(), Event::Tick).unwrap_or_default();
-                    self.carry_out(effects)?;
+                    since_tick = 0;
+                    self.tick()?;
                 }
             }
-        }
-    }
-
-    fn obey(&mut self, command: Command) -> anyhow::Result<()> {
-        // A reply that nobody waits for any more is no error.
-        match command {
-            Command::Join { worker, info, reply } => {
-                let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
-                match self.run.apply(now(), Event::Joined { worker: worker.clone(), info }) {
-                    Ok(effects) => {
-                        self.outboxes.insert(worker, outbox);
-                        self.carry_out(effects)?;
-                        drop(reply.send(Ok(inbox)));
-                    }
-                    Err(reject) => drop(reply.send(Err(reject))),
-                }
-            }
-            Command::Event { event, reply } => {
-                let progress = match &event {
-                    Event::Progressed { worker, progress, .. } => Some((worker.clone(), *progress)),
-                    _ => None,
-                };
-                let answer = match self.run.apply(now(), event) {
-                    Ok(effects) => {
-                        self.carry_out(effects)?;
-                        if let Some((worker, progress)) = progress {
-                            self.tell(Notice::Progress { worker, progress });
-                        }
-                        Ok(())
-                    }
-                    Err(reject) => Err(reject),
-                };
-                drop(reply.send(answer));
-            }
-            Command::AdmitUpload { generation, position, reply } => {
-                drop(reply.send(self.run.admit_upload(generation).map(|()| self.metric_at(position))));
-            }
-            Command::Status { reply } => drop(reply.send(self.run.status())),
-        }
-        Ok(())
-    }
-
-    /// Records first, in one transaction, then the rest in order.
-    fn carry_out(&mut self, effects: Vec<Effect>) -> anyhow::Result<()> {
-        let records: Vec<Entry> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Record(entry) => Some(entry.clone()),
-                _ => None,
-            })
-            .collect();
-        if !records.is_empty() {
-            tokio::task::block_in_place(|| self.persist(&records))?;
-            records.iter().for_each(log);
-            records.into_iter().for_each(|entry| self.tell(Notice::Entry(entry)));
-        }
-        for effect in effects {
-            match effect {
-                Effect::Record(_) => {}
-                Effect::Send { to, message } => self.send(&to, message)?,
-                Effect::Publish { last, best } => {
-                    let best_weights = self.folder.best_weights();
-                    let published = tokio::task::block_in_place(|| {
-                        self.folder.checkpoints().publish(last, best, &best_weights)
-                    });
-                    if let Err(error) = published {
-                        self.fail(format!("the best model could not be written: {error}"))?;
-                    }
-                }
-                Effect::DeleteCheckpoint(step) => {
-                    if let Err(error) = self.folder.checkpoints().delete(step) {
-                        tracing::warn!(%step, %error, "an old checkpoint could not be deleted");
-                    }
-                }
-                Effect::Conclude(outcome) => self.outcome = Some(outcome),
-            }
-        }
-        Ok(())
-    }
-
-    fn persist(&mut self, records: &[Entry]) -> anyhow::Result<()> {
-        let now = now();
-        self.journal.append(self.folder.name(), now, records)?;
-        let history = self.run.history();
-        let files = || -> std::io::Result<()> {
-            self.folder.append_events(now, records)?;
-            let rows = |entry: &Entry| matches!(entry, Entry::EpochEnded(_) | Entry::Resumed { .. });
-            if records.iter().any(rows) {
-                self.folder.write_tables(history)?;
-            }
-            self.folder.write_status(now, history, &self.run.status(), &self.facts)
         };
-        files().context("writing the run's folder")?;
-        if records.iter().any(|entry| matches!(entry, Entry::EpochEnded(_)))
-            && let Err(error) = self.folder.write_plots(history)
-        {
-            tracing::warn!(%error, "the plots could not be drawn");
-        }
-        Ok(())
+        self.pages.finish(&self.run).await.context("writing the run's folder")?;
+        drop(self.pages);
+        let folder = Arc::into_inner(self.folder).context("the run's folder is still in use")?;
+        Ok((outcome, folder, self.run))
     }
 
-    fn send(&mut self, to: &WorkerName, message: Message) -> anyhow::Result<()> {
-        tracing::debug!(worker = %to, ?message, "send");
-        let Some(outbox) = self.outboxes.get(to) else { return Ok(()) };
-        match outbox.try_send(message) {
-            // A closed one is about to be reported by its session.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.outboxes.remove(to);
-                let reason = "it does not take its messages".to_owned();
-                let effects = self
-                    .run
-                    .apply(now(), Event::WorkerLost { worker: to.clone(), reason })
-                    .unwrap_or_default();
-                self.carry_out(effects)
+    fn tick(&mut self) -> anyhow::Result<()> {
+        // Nobody is there to be told of a refusal.
+        drop(self.decide(Event::Tick)?);
+        self.pages.look(&self.run).context("writing the run's folder")
+    }
+
+    /// Has the run decide on an event, and carries it out.
+    fn decide(&mut self, event: Event) -> anyhow::Result<Result<(), Reject>> {
+        match self.run.apply(now(), event) {
+            Ok(effects) => self.carry_out(effects).map(Ok),
+            Err(reject) => Ok(Err(reject)),
+        }
+    }
+
+    /// All checkpoints were looked at, because no worker has the run's state any more: the damaged ones are set aside,
+    /// and what a crash left unknown is made known.
+    fn take_stock(&mut self, known: &BTreeSet<Step>, survey: Survey) -> anyhow::Result<()> {
+        let Survey { mut whole, damaged, unknown } = survey;
+        for (step, damage) in &damaged {
+            tracing::warn!("the checkpoint of step {step} is not used: {damage}");
+            if let Err(error) = self.folder.checkpoints().set_aside(*step) {
+                tracing::warn!(%step, %error, "a damaged checkpoint could not be set aside");
             }
         }
-    }
-
-    /// The newest checkpoint is stored but could not be made known under its name.
-    fn fail(&mut self, reason: String) -> anyhow::Result<()> {
-        let history = self.run.history();
-        let event =
-            Event::CheckpointFailed { generation: history.generation, position: history.position(), reason };
-        let effects = self.run.apply(now(), event).unwrap_or_default();
-        self.carry_out(effects)
-    }
-
-    /// The metric of the epoch that ended at `position`.
-    fn metric_at(&self, position: Position) -> Option<ManifestMetric> {
-        let row = self.run.history().rows.iter().find(|row| row.step == position.step)?;
-        let name = format!("{}/acc_top1", row.split.as_str());
-        Some(ManifestMetric { name, value: row.eval.accuracy(), epoch: row.epoch.0 })
-    }
-
-    fn tell(&self, notice: Notice) {
-        // Nobody need listen.
-        drop(self.notices.send(notice));
+        // With a damaged one among them, what is superseded by a newcomer may be all that is left.
+        for manifest in unknown.into_iter().filter(|_| damaged.is_empty()) {
+            let position = manifest.position;
+            if manifest.run == self.folder.name() && self.run.admit_upload(position) == Ok(Admission::Wanted)
+            {
+                tracing::info!(step = %position.step, "a checkpoint is whole that the journal did not know");
+                let size_bytes = manifest.size_bytes();
+                drop(self.decide(Event::CheckpointStored { position, size_bytes })?);
+            }
+        }
+        // Whatever came in meanwhile was verified as it came.
+        whole.extend(self.run.history().checkpoints.keys().filter(|step| !known.contains(step)));
+        drop(self.decide(Event::CheckpointsVerified { verified: whole })?);
+        Ok(())
     }
 }
 
-impl DriverHandle {
-    /// Admits a worker; what it is to be told comes out of the receiver.
-    pub async fn join(
-        &self,
-        worker: WorkerName,
-        info: WorkerInfo,
-    ) -> Result<mpsc::Receiver<Message>, Reject> {
-        self.ask(|reply| Command::Join { worker, info, reply }).await.unwrap_or(Err(Reject::RunOver))
-    }
-
-    /// Tells the run what happened.
-    pub async fn event(&self, event: Event) -> Result<(), Reject> {
-        self.ask(|reply| Command::Event { event, reply }).await.unwrap_or(Err(Reject::RunOver))
-    }
-
-    /// Asks whether a checkpoint may be stored, and what its manifest should say of the model's quality.
-    pub async fn admit_upload(
-        &self,
-        generation: Generation,
-        position: Position,
-    ) -> Result<Option<ManifestMetric>, Reject> {
-        let answer = self.ask(|reply| Command::AdmitUpload { generation, position, reply }).await;
-        answer.unwrap_or(Err(Reject::RunOver))
-    }
-
-    /// The run as it is now; none when it is over.
-    pub async fn status(&self) -> Option<Status> {
-        self.ask(|reply| Command::Status { reply }).await
-    }
-
-    /// None when the driver is gone, which it is once the run has ended.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.ok()?;
-        answer.await.ok()
-    }
-}
-
-/// One line per entry in the coordinator's log, inside the span of the run.
-fn log(entry: &Entry) {
-    match entry {
-        Entry::Created { .. } => tracing::info!("created"),
-        Entry::Resumed { position, .. } => tracing::info!(step = %position.step, "resumed"),
-        Entry::GenerationBegan { generation, members, position } => {
-            tracing::info!(%generation, world_size = members.len(), step = %position.step, "generation began");
-        }
-        Entry::EpochEnded(row) => {
-            let (loss, accuracy) = (row.eval.loss(), row.eval.accuracy());
-            let split = row.split.as_str();
-            tracing::info!(epoch = %row.epoch, step = %row.step, split, loss, accuracy, best = row.improved, "epoch ended");
-        }
-        Entry::CheckpointStored(stored) => {
-            tracing::info!(step = %stored.position.step, bytes = stored.size_bytes, "checkpoint stored");
-        }
-        Entry::CheckpointDeleted { step } => tracing::info!(%step, "checkpoint deleted"),
-        Entry::WorkerLost { worker, generation, reason } => {
-            // The console tells of it; a warning would be told there twice.
-            tracing::info!(%worker, %generation, %reason, "lost a worker");
-        }
-        Entry::StopRequested => tracing::info!("stop requested"),
-        Entry::Tested { step, metrics } => {
-            tracing::info!(%step, loss = metrics.loss(), accuracy = metrics.accuracy(), "tested");
-        }
-        Entry::Ended { outcome: Outcome::Failed { reason, .. } } => tracing::info!(%reason, "failed"),
-        Entry::Ended { outcome } => tracing::info!(?outcome, "ended"),
-    }
-}
-
-/// The time by this machine's clock.
+/// The time by this machine's clock as the process found it; from there on it never jumps, whoever sets the clock, so
+/// that no lease ends by that.
 pub fn now() -> Time {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    static START: LazyLock<(Instant, Duration)> = LazyLock::new(|| {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Instant::now(), elapsed)
+    });
+    let (instant, elapsed) = *START;
+    Time(u64::try_from((elapsed + instant.elapsed()).as_millis()).unwrap_or(u64::MAX))
 }
 
 fn until(deadline: Time) -> Duration {

@@ -1,9 +1,14 @@
 //! The gRPC services: requests become commands to the driver, answers become responses. No decisions here.
 
 mod bulk;
+mod open_files;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_core::Generation;
 use lockstep_proto::v1 as pb;
@@ -21,6 +26,11 @@ use crate::store::CheckpointStore;
 /// Largest message taken in. Control messages are small and bulk comes in chunks of at most 1 MiB; an evaluation
 /// report of a million blocks would still fit.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A connection whose other end is gone without a word (a machine that lost its power, a cable) ends after this much
+/// silence and so much more. A worker's own silence is the lease's matter, which is shorter.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything that the services need of one run.
 #[derive(Debug)]
@@ -48,9 +58,12 @@ pub async fn serve(
     services: Arc<Services>,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    open_files::allow_many();
     let service = WorkerServiceServer::new(Shell { services }).max_decoding_message_size(MESSAGE_BYTES_MAX);
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(service)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
         .await
@@ -63,7 +76,7 @@ struct Shell {
 
 #[tonic::async_trait]
 impl WorkerService for Shell {
-    type SessionStream = ReceiverStream<Result<pb::SessionResponse, Status>>;
+    type SessionStream = session::Responses;
     type FetchBlobStream = ReceiverStream<Result<pb::Chunk, Status>>;
     type FetchCheckpointStream = ReceiverStream<Result<pb::Chunk, Status>>;
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use thiserror::Error;
 
 /// Bumped when a stored entry changes its meaning; an unknown version is refused, never guessed at.
-const FORMAT_VERSION: i64 = 1;
+const FORMAT_VERSION: i64 = 2;
 
 /// Several commands may work in one home; a writer waits this long for another's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,16 +88,24 @@ impl Journal {
 
     /// A run's entries in order; empty when there is no such run.
     pub fn entries(&self, run: &str) -> Result<Vec<Entry>, JournalError> {
+        Ok(self.entries_with_times(run)?.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// A run's entries in order, and when each was written.
+    pub fn entries_with_times(&self, run: &str) -> Result<Vec<(Time, Entry)>, JournalError> {
         let mut select =
-            self.connection.prepare("SELECT seq, entry FROM entries WHERE run = ?1 ORDER BY seq")?;
-        let rows = select.query_map([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+            self.connection.prepare("SELECT seq, at_ms, entry FROM entries WHERE run = ?1 ORDER BY seq")?;
+        let rows = select.query_map([run], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+        })?;
         rows.map(|row| {
-            let (seq, text) = row?;
-            serde_json::from_str(&text).map_err(|source| JournalError::Entry {
+            let (seq, at_ms, text) = row?;
+            let entry = serde_json::from_str(&text).map_err(|source| JournalError::Entry {
                 run: run.to_owned(),
                 seq,
                 source,
-            })
+            })?;
+            Ok((Time(at_ms.unsigned_abs()), entry))
         })
         .collect()
     }
@@ -127,6 +135,8 @@ mod tests {
         drop(journal);
         let journal = Journal::open(&path).unwrap();
         assert_eq!(journal.entries("a").unwrap(), entries);
+        let [first, second] = entries;
+        assert_eq!(journal.entries_with_times("a").unwrap(), [(Time(1), first), (Time(1), second)]);
         assert_eq!(journal.entries("c").unwrap(), []);
         assert_eq!(journal.runs().unwrap(), ["b", "a"]);
     }
@@ -135,8 +145,11 @@ mod tests {
     fn a_journal_of_another_format_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(Journal::open(&path), Err(JournalError::Version { found: 99, .. })));
+        for other in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+            Connection::open(&path).unwrap().pragma_update(None, "user_version", other).unwrap();
+            let error = Journal::open(&path).unwrap_err();
+            assert!(matches!(error, JournalError::Version { found, .. } if found == other), "{error}");
+        }
     }
 
     #[test]

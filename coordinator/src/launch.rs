@@ -1,23 +1,30 @@
 //! One life of a run on this machine: a server, its driver, its workers, and the signals that stop it.
 
+mod signals;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lockstep_core::{Effect, Event, Outcome, Run, WorkerName};
+use lockstep_core::{Effect, Outcome, Run, WorkerBounds, WorkerName};
 use lockstep_proto::v1 as pb;
 use rand_core::{OsRng, TryRngCore};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::signals::Signals;
 use crate::data::BlobCache;
-use crate::driver::{Driver, DriverHandle, Notice};
+use crate::driver::{Driver, DriverHandle, Notice, now};
 use crate::grpc::{self, Services};
 use crate::journal::Journal;
-use crate::local::{LocalWorkers, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace};
-use crate::run_folder::{RunFacts, RunFolder};
+use crate::local::{
+    Local, LocalNews, LocalWorkers, Needs, Survivor, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace,
+};
+use crate::run_folder::{RunFacts, RunFolder, Serving};
+
+pub use self::signals::StopSignal;
 
 /// Everything that a run needs to start.
 #[derive(Debug)]
@@ -30,12 +37,26 @@ pub struct Launch {
     pub plan: pb::Plan,
     pub facts: RunFacts,
     pub blobs: BlobCache,
-    pub cache: PathBuf,
-    pub binary: WorkerBinary,
-    pub workers: u32,
-    /// For the workers' logs.
-    pub log_level: String,
     pub listener: std::net::TcpListener,
+    pub workers: LocalPlan,
+}
+
+/// The workers on this machine.
+#[derive(Debug)]
+pub struct LocalPlan {
+    pub bounds: WorkerBounds,
+    pub needs: Needs,
+    /// How often each may be started again.
+    pub max_restarts: u32,
+    pub binary: WorkerBinary,
+    /// Where they find the coordinator.
+    pub url: String,
+    pub cache: PathBuf,
+    /// For their logs.
+    pub log_level: String,
+    pub arguments: Vec<String>,
+    /// Those that an earlier coordinator has started and that live on.
+    pub survivors: Vec<Survivor>,
 }
 
 /// How it went.
@@ -45,15 +66,16 @@ pub struct Ended {
     pub folder: RunFolder,
     pub run: Run,
     pub exits: Vec<WorkerExit>,
-    /// The signal that asked for the stop.
+    /// The signal that asked for the stop, of this process or of all its workers.
     pub signal: Option<StopSignal>,
 }
 
-/// A signal that stops a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopSignal {
-    Interrupt,
-    Terminate,
+/// What there is to follow a run by.
+#[derive(Debug)]
+pub struct Views {
+    pub notices: broadcast::Receiver<Notice>,
+    pub local: mpsc::Receiver<LocalNews>,
+    pub driver: DriverHandle,
 }
 
 /// The user wanted out at once: nothing was saved beyond the last checkpoint.
@@ -65,42 +87,32 @@ pub struct Aborted(pub StopSignal);
 ///
 /// # Errors
 /// [`Aborted`] on a second signal; anything else when the run's folder or journal cannot be written.
-pub async fn launch(
-    launch: Launch,
-    listen: impl FnOnce(broadcast::Receiver<Notice>) -> tokio::task::JoinHandle<()>,
-) -> anyhow::Result<Ended> {
-    let Launch {
-        run,
-        effects,
-        folder,
-        journal,
-        plan,
-        facts,
-        blobs,
-        cache,
-        binary,
-        workers,
-        log_level,
-        listener,
-    } = launch;
+pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>) -> anyhow::Result<Ended> {
+    let Launch { run, effects, folder, journal, plan, facts, blobs, listener, workers } = launch;
     let mut signals = Signals::new().context("listening for signals")?;
     let mut secret = [0; 32];
     OsRng.try_fill_bytes(&mut secret).context("drawing the run's secret")?;
-    let address = listener.local_addr()?;
+    let serving = Serving {
+        address: listener.local_addr()?,
+        worker_url: workers.url.clone(),
+        pid: std::process::id(),
+        term: run.history().term,
+        started_at_ms: now(),
+    };
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    let announcement = serving.announce(folder.path()).context("writing coordinator.json")?;
 
-    let places = places(&folder, &binary, workers);
-    let threads = plan.threads;
+    let local = local(workers, &folder, plan.threads);
     let checkpoints = folder.checkpoints().clone();
     let (driver, handle) = Driver::new(run, folder, journal, facts);
-    let listening = listen(driver.subscribe());
+    let (notices, for_local) = (driver.subscribe(), driver.subscribe());
     let services = Services { driver: handle.clone(), plan, checkpoints, blobs, secret };
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(grpc::serve(listener, Arc::new(services), shutdown.clone()));
     let driving = tokio::spawn(driver.drive(effects));
-    let orders = WorkerOrders { binary, url: format!("http://{address}"), cache, threads, log_level };
-    let local = LocalWorkers::start(&orders, places, &handle)?;
+    let (local, news) = LocalWorkers::start(local, handle.clone(), for_local)?;
+    let listening = listen(Views { notices, local: news, driver: handle.clone() });
 
     let driven = tokio::select! {
         driven = driving => driven.context("the driver")?,
@@ -109,53 +121,64 @@ pub async fn launch(
             return Err(Aborted(signal).into());
         }
     };
+    let (outcome, folder, run) = match driven {
+        Ok(driven) => driven,
+        Err(error) => {
+            local.abort().await;
+            return Err(error);
+        }
+    };
     // Workers have been told to finish; the server stays until they have gone, so that they can.
-    let exits = local.end().await;
+    let local = local.end().await;
     shutdown.cancel();
     drop(handle);
     server.await?.context("serving")?;
-    let (outcome, folder, run) = driven?;
+    drop(announcement);
     // It ends with the driver's notices.
     drop(listening.await);
-    Ok(Ended { outcome, folder, run, exits, signal: signals.first })
+    let signal = signals.first.or_else(|| local.all_left.then_some(StopSignal::Terminate));
+    Ok(Ended { outcome, folder, run, exits: local.exits, signal })
 }
 
-/// Workers are dealt to the devices in turn.
-fn places(folder: &RunFolder, binary: &WorkerBinary, workers: u32) -> Vec<WorkerPlace> {
+/// Slots for as many workers as the run starts with. Survivors keep their names; the lowest free ones go to the others.
+fn local(plan: LocalPlan, folder: &RunFolder, threads: u32) -> Local {
+    let LocalPlan { bounds, needs, max_restarts, binary, url, cache, log_level, arguments, survivors } = plan;
+    let names = names(survivors.iter().map(|survivor| &survivor.name), bounds.start);
     let devices = binary.preferred_devices();
-    let place = |(index, device): (u32, &String)| {
-        let name = format!("worker-{index}");
-        WorkerPlace { log: folder.log(&name), name: WorkerName(name), device: device.clone() }
-    };
-    (0..workers).zip(devices.iter().cycle()).map(place).collect()
+    let places = names.into_iter().map(|(index, name)| WorkerPlace {
+        log: folder.log(&name.0),
+        // Workers are dealt to the devices in turn.
+        device: devices[index as usize % devices.len()].clone(),
+        name,
+    });
+    let places = places.collect();
+    let orders = WorkerOrders { binary, url, cache, threads, log_level, arguments };
+    Local { orders, places, survivors, max_restarts, needs }
 }
 
-/// The first signal asks the run to stop at a step boundary, the second aborts.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    first: Option<StopSignal>,
+fn names<'a>(taken: impl Iterator<Item = &'a WorkerName>, count: u32) -> Vec<(u32, WorkerName)> {
+    let index = |name: &WorkerName| name.0.strip_prefix("worker-")?.parse().ok();
+    let mut indices: Vec<u32> = taken.filter_map(index).collect();
+    let missing = (count as usize).saturating_sub(indices.len());
+    let free: Vec<u32> = (0..).filter(|index| !indices.contains(index)).take(missing).collect();
+    indices.extend(free);
+    indices.sort_unstable();
+    indices.into_iter().map(|index| (index, WorkerName(format!("worker-{index}")))).collect()
 }
 
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, first: None })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Returns at the second signal.
-    async fn abort(&mut self, driver: &DriverHandle) -> StopSignal {
-        loop {
-            let signal = tokio::select! {
-                _ = self.interrupt.recv() => StopSignal::Interrupt,
-                _ = self.terminate.recv() => StopSignal::Terminate,
-            };
-            if self.first.is_some() {
-                return signal;
-            }
-            self.first = Some(signal);
-            tracing::info!("stopping after this step; once more to abort");
-            drop(driver.event(Event::StopRequested).await);
-        }
+    #[test]
+    fn survivors_keep_their_names_and_the_missing_slots_are_filled() {
+        let of = |taken: &[&str], count| {
+            let taken: Vec<WorkerName> = taken.iter().map(|name| WorkerName::from(*name)).collect();
+            names(taken.iter(), count).into_iter().map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[], 3), [0, 1, 2]);
+        assert_eq!(of(&["worker-2"], 3), [0, 1, 2]);
+        assert_eq!(of(&["worker-4", "worker-1"], 3), [0, 1, 4]);
+        assert_eq!(of(&["worker-0", "worker-1"], 1), [0, 1]);
     }
 }

@@ -50,8 +50,10 @@ pub struct Recipe {
     pub threads: u32,
     /// Bit-identical on any number of workers.
     pub exact: bool,
-    /// How often a lost worker's process may be started again. So far a lost worker ends the run, for a resume.
+    /// How often each local worker's process may be started again when it died.
     pub max_restarts: u32,
+    /// A worker that is not heard of for so long is lost.
+    pub lease_ms: u32,
     pub data: Data,
     pub augment: Augment,
     pub model: Model,

@@ -3,11 +3,13 @@
 //! Only the checkpoints hold state here. The rest is a projection of the journal and can be written again at any
 //! time, which is what a resume does: rows beyond the point it goes on from disappear.
 
+mod serving;
 mod tables;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lockstep_core::{Entry, History, Outcome, Status, Time};
 use serde::Serialize;
@@ -17,12 +19,18 @@ use crate::durable;
 use crate::plot::{self, EpochPoint};
 use crate::store::CheckpointStore;
 
+pub use self::serving::{Announcement, Serving};
+
+const EVENTS: &str = "events.jsonl";
+
 /// The open, locked folder of one run.
 #[derive(Debug)]
 pub struct RunFolder {
     name: String,
     path: PathBuf,
     checkpoints: CheckpointStore,
+    /// Changes of generation whose cost is in `events.jsonl`.
+    receipts: AtomicU64,
     /// Held as long as this process works on the run.
     _lock: File,
 }
@@ -35,7 +43,7 @@ pub enum FolderError {
     #[error("there is no run named {name} in {}", home.display())]
     Missing { name: String, home: PathBuf },
     #[error("run {name} is being worked on by another process")]
-    Locked { name: String },
+    Locked { name: String, serving: Option<Serving> },
     #[error("`{name}` cannot be a run's name: use letters, digits, `.`, `_` and `-`, at most 100 of them")]
     Name { name: String },
     #[error("{}: {source}", path.display())]
@@ -53,7 +61,10 @@ pub struct RunFacts {
     /// Class names by label.
     pub classes: Vec<String>,
     pub shards: u32,
+    /// At the start, and the bounds between which the run goes on.
     pub workers: u32,
+    pub workers_min: u32,
+    pub workers_max: u32,
     /// As typed.
     pub command: Vec<String>,
 }
@@ -100,12 +111,17 @@ impl RunFolder {
         let lock = lock.map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(FolderError::Locked { name: name.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(FolderError::Locked { name: name.to_owned(), serving: Serving::read(&path) });
+            }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         fs::create_dir_all(path.join("logs")).map_err(io)?;
         let checkpoints = CheckpointStore::open(path.join("checkpoints")).map_err(io)?;
-        Ok(Self { name: name.to_owned(), path, checkpoints, _lock: lock })
+        let events = fs::read_to_string(path.join(EVENTS)).unwrap_or_default();
+        let receipts = events.lines().filter(|line| line.contains(r#""event":"generation_started""#)).count();
+        let receipts = AtomicU64::new(receipts as u64);
+        Ok(Self { name: name.to_owned(), path, checkpoints, receipts, _lock: lock })
     }
 
     pub fn name(&self) -> &str {
@@ -148,7 +164,9 @@ impl RunFolder {
             serde_json::to_writer(&mut lines, &Line { at_ms: at, entry })?;
             lines.push(b'\n');
         }
-        OpenOptions::new().create(true).append(true).open(self.path.join("events.jsonl"))?.write_all(&lines)
+        let receipts = entries.iter().filter(|entry| matches!(entry, Entry::GenerationStarted(_))).count();
+        self.receipts.fetch_add(receipts as u64, Ordering::Relaxed);
+        OpenOptions::new().create(true).append(true).open(self.path.join(EVENTS))?.write_all(&lines)
     }
 
     /// Writes `results.csv` and `ledger.csv` again.
@@ -166,7 +184,8 @@ impl RunFolder {
         facts: &RunFacts,
     ) -> io::Result<()> {
         let (word, reason) = match &history.outcome {
-            None => ("running", status.reason.clone()),
+            None if status.reason.is_empty() => ("running", status.phase.to_owned()),
+            None => ("running", format!("{}: {}", status.phase, status.reason)),
             Some(Outcome::Done { early: false }) => ("done", "all epochs are done".into()),
             Some(Outcome::Done { early: true }) => ("done", "no improvement within the patience".into()),
             Some(Outcome::Stopped { .. }) => ("stopped", "stopped on request".into()),
@@ -181,7 +200,10 @@ impl RunFolder {
             "position": history.position(),
             "epochs": history.spec.epochs,
             "epochs_done": history.rows.len(),
+            "term": history.term,
             "generation": history.generation,
+            "receipts": self.receipts.load(Ordering::Relaxed),
+            "live": status,
             "best": best.map(|row| serde_json::json!({
                 "epoch": row.epoch, "step": row.step, "split": row.split, "acc_top1": row.eval.accuracy(),
             })),

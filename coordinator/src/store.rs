@@ -6,8 +6,11 @@
 //! ```
 //!
 //! A folder that bears its final name is whole: it is written aside, every file synced and hashed, the manifest
-//! written last, then renamed. Reading trusts nothing: sizes and digests are checked against the manifest.
+//! written last, then renamed. Reading trusts nothing: sizes and digests are checked against the manifest, and the
+//! manifest against its own digest. Several workers may send one checkpoint at a time: each is written in a folder of
+//! its own, the first that is whole gets the name, and what has the name and is whole is never written again.
 
+mod manifest;
 mod verify;
 mod write;
 
@@ -17,17 +20,19 @@ mod tests;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use lockstep_core::{Position, Step};
-use serde::{Deserialize, Serialize};
+use lockstep_core::Step;
 
 use crate::durable;
 
-pub use verify::Damage;
+pub use manifest::{Manifest, ManifestFile, ManifestMetric};
+pub use verify::{Damage, Survey};
 pub use write::{CheckpointWriter, WriteError};
 
 /// Bumped when a checkpoint's meaning changes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -38,37 +43,8 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Debug, Clone)]
 pub struct CheckpointStore {
     folder: PathBuf,
-}
-
-/// What `manifest.json` says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    pub format_version: u32,
-    pub lockstep_version: String,
-    pub run: String,
-    pub generation: u64,
-    pub position: Position,
-    /// Of the epoch that ended here; absent in the middle of an epoch.
-    pub metric: Option<ManifestMetric>,
-    pub files: Vec<ManifestFile>,
-}
-
-/// The metric by which the best model is chosen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ManifestMetric {
-    /// `val/acc_top1` or `test/acc_top1`.
-    pub name: String,
-    pub value: f64,
-    pub epoch: u32,
-}
-
-/// A file of a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestFile {
-    pub name: String,
-    pub size_bytes: u64,
-    /// Hex.
-    pub sha256: String,
+    /// Held while a checkpoint gets its name or loses it.
+    naming: Arc<Mutex<()>>,
 }
 
 impl CheckpointStore {
@@ -81,12 +57,12 @@ impl CheckpointStore {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { folder })
+        Ok(Self::reading(folder))
     }
 
     /// The store in `folder` for reading alone, beside the process that writes it: nothing is made or removed.
     pub fn reading(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, naming: Arc::default() }
     }
 
     /// The step that the pointer `best` or `last` names now.
@@ -100,10 +76,26 @@ impl CheckpointStore {
         self.folder.join(name(step))
     }
 
-    /// Points `last` and `best`, and copies the best model's weights to `best_weights`.
+    /// The steps whose checkpoints bear their final names, in order.
+    pub fn steps(&self) -> io::Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let file_name = entry?.file_name();
+            let step = file_name.to_str().and_then(|file_name| file_name.strip_prefix("step-"));
+            let step = step.and_then(|digits| digits.parse().ok()).map(Step);
+            steps.extend(step.filter(|step| file_name.to_str() == Some(&name(*step))));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Points `last` and `best`, and copies the best model's weights to `best_weights`. What is not there, because
+    /// somebody has removed or damaged it, is not pointed at: whoever needs it will find out.
     pub fn publish(&self, last: Step, best: Option<Step>, best_weights: &Path) -> io::Result<()> {
-        self.point("last", last)?;
-        if let Some(best) = best
+        if self.is_complete(last) {
+            self.point("last", last)?;
+        }
+        if let Some(best) = best.filter(|best| self.is_complete(*best))
             && self.points_at("best") != Some(best)
         {
             durable::copy_file(&self.path(best).join("model.safetensors"), best_weights)?;
@@ -114,7 +106,12 @@ impl CheckpointStore {
 
     /// Removes a checkpoint. It loses its name first, so that a crash leaves no half of one under it.
     pub fn delete(&self, step: Step) -> io::Result<()> {
-        let doomed = self.folder.join(format!("{UNFINISHED}deleted-{}", name(step)));
+        let _naming = self.lock();
+        self.delete_locked(step)
+    }
+
+    fn delete_locked(&self, step: Step) -> io::Result<()> {
+        let doomed = self.unfinished(step);
         self.unpoint(step)?;
         match fs::rename(self.path(step), &doomed) {
             Ok(()) => fs::remove_dir_all(doomed),
@@ -125,6 +122,7 @@ impl CheckpointStore {
 
     /// Keeps a damaged checkpoint for whoever wants to look, under a name that is never loaded.
     pub fn set_aside(&self, step: Step) -> io::Result<()> {
+        let _naming = self.lock();
         let aside = self.folder.join(format!("{}.damaged", name(step)));
         if aside.exists() {
             fs::remove_dir_all(&aside)?;
@@ -134,6 +132,18 @@ impl CheckpointStore {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Where something of `step` may lie that has no name yet, or none any more; another place each time.
+    fn unfinished(&self, step: Step) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("{UNFINISHED}{}-{number}", name(step)))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+        // It guards folders, which are whole or not whatever a thread died of.
+        self.naming.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn point(&self, link: &str, step: Step) -> io::Result<()> {

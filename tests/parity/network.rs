@@ -7,6 +7,7 @@
 //! and biases, keep clear of that (`reference/models.py`), so that a comparison tells right from wrong.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 
@@ -73,7 +74,7 @@ fn step(model: &mut ResNet, pictures: &Tensor, labels: &Tensor, lr: f64) -> (Ten
     let (logits, tape) = model.forward_train(pictures);
     let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0);
     let gradient = model.new_gradient();
-    model.backward(tape, &loss, &gradient, |_| {});
+    let Ok(()) = model.backward(tape, &loss, &gradient, |_| Ok::<(), Infallible>(()));
     let statistics = model.shard_statistics().copy();
     model.move_statistics(&statistics, MOMENTUM);
     tch::no_grad(|| {

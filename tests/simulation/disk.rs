@@ -1,11 +1,13 @@
-//! What survives a crash: the journal up to its durable mark, and the checkpoints that bear their final name.
+//! What survives a crash: the journal up to its durable mark, and the checkpoints that bear their final name. One
+//! coordinator has it locked; another one's entries are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{Entry, Step};
 
+use crate::network::CoordinatorId;
 use crate::random::Random;
-use crate::replica::Snapshot;
+use crate::replica::State;
 
 /// The coordinator's disk.
 #[derive(Debug, Default)]
@@ -13,13 +15,22 @@ pub(crate) struct Disk {
     journal: Vec<Entry>,
     /// So many entries survive a crash.
     durable: usize,
-    checkpoints: BTreeMap<Step, Snapshot>,
+    owner: Option<CoordinatorId>,
+    checkpoints: BTreeMap<Step, State>,
     /// Those that no longer verify, lying there or set aside.
     damaged: BTreeSet<Step>,
     blows: u32,
 }
 
 impl Disk {
+    pub(crate) fn lock(&mut self, owner: CoordinatorId) {
+        self.owner = Some(owner);
+    }
+
+    pub(crate) fn is_owned_by(&self, owner: CoordinatorId) -> bool {
+        self.owner == Some(owner)
+    }
+
     pub(crate) fn journal(&self) -> &[Entry] {
         &self.journal
     }
@@ -33,13 +44,18 @@ impl Disk {
         self.durable = self.durable.max(entries);
     }
 
-    pub(crate) fn crash(&mut self) {
-        self.journal.truncate(self.durable);
+    /// What was not made durable is lost, or was written all the same.
+    pub(crate) fn crash(&mut self, lost: bool) {
+        if lost {
+            self.journal.truncate(self.durable);
+        }
+        self.durable = self.journal.len();
+        self.owner = None;
     }
 
-    pub(crate) fn store(&mut self, snapshot: Snapshot) {
-        self.damaged.remove(&snapshot.position.step);
-        self.checkpoints.insert(snapshot.position.step, snapshot);
+    pub(crate) fn store(&mut self, state: State) {
+        self.damaged.remove(&state.position.step);
+        self.checkpoints.insert(state.position.step, state);
     }
 
     pub(crate) fn delete(&mut self, step: Step) {
@@ -62,8 +78,13 @@ impl Disk {
     }
 
     /// A checkpoint that verifies.
-    pub(crate) fn whole(&self, step: Step) -> Option<&Snapshot> {
+    pub(crate) fn whole(&self, step: Step) -> Option<&State> {
         self.checkpoints.get(&step).filter(|_| !self.is_damaged(step))
+    }
+
+    /// Any checkpoint that verifies, the oldest first.
+    pub(crate) fn oldest(&self) -> Option<&State> {
+        self.checkpoints.values().find(|state| !self.is_damaged(state.position.step))
     }
 
     /// Damages one of the checkpoints.

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Epoch, LedgerRow, Metrics, Position, Restore, Split, Step};
+use lockstep_core::{Epoch, EpochRow, LedgerRow, Metrics, Position, Restore, Split, Step};
 
 use crate::case::Case;
-use crate::replica::{EpochState, Replica, Snapshot};
+use crate::replica::{EpochState, Replica, State};
 
 /// The results of a run that nothing disturbs.
 #[derive(Debug)]
 pub(crate) struct Oracle {
     pub(crate) rows: Vec<Expected>,
-    /// What a checkpoint of each step must hold, verdicts included.
-    pub(crate) snapshots: BTreeMap<Step, Snapshot>,
+    /// What a replica at each position must be, before and after verdicts.
+    pub(crate) states: BTreeMap<Position, State>,
     pub(crate) tested: Option<(Step, Metrics)>,
     pub(crate) early: bool,
 }
@@ -37,21 +37,13 @@ impl Oracle {
     pub(crate) fn of(case: &Case) -> Self {
         let spec = &case.spec;
         let mut replica = Replica::initial(case);
-        let mut oracle = Self { rows: Vec::new(), snapshots: BTreeMap::new(), tested: None, early: false };
+        let mut oracle = Self { rows: Vec::new(), states: BTreeMap::new(), tested: None, early: false };
+        oracle.keep(Position::default(), replica, &EpochState::new(case));
         // Accuracy, epoch, step and weights.
         let mut best: Option<(f64, u32, Step, Replica)> = None;
         for epoch in 0..spec.epochs {
-            let mut state = EpochState::new(case);
-            for step in 0..spec.steps_per_epoch {
-                let step = u64::from(epoch) * spec.steps_per_epoch + step;
-                let position = Position { epoch: Epoch(epoch), step: Step(step) };
-                let accounts: Vec<_> =
-                    (0..spec.shards).map(|shard| replica.shard(case, position, shard)).collect();
-                replica.update(&accounts);
-                state.record(&accounts);
-                oracle.keep(Position { step: Step(step + 1), ..position }, replica, &state);
-            }
-            let step = Step(u64::from(epoch + 1) * spec.steps_per_epoch);
+            let state = oracle.train(case, &mut replica, epoch);
+            let step = spec.start_of(Epoch(epoch + 1)).step;
             let eval = evaluate(case, &replica, spec.select.split);
             let improved = best.is_none_or(|(accuracy, ..)| eval.accuracy() > accuracy);
             if improved {
@@ -80,7 +72,7 @@ impl Oracle {
             if restores {
                 replica.restore(&best_replica);
             }
-            oracle.keep(Position { epoch: Epoch(epoch + 1), step }, replica, &EpochState::new(case));
+            oracle.keep(spec.start_of(Epoch(epoch + 1)), replica, &EpochState::new(case));
             if ends {
                 oracle.early = epoch + 1 < spec.epochs;
                 if spec.test_samples > 0 && spec.select.split != Split::Test {
@@ -92,8 +84,52 @@ impl Oracle {
         oracle
     }
 
+    /// An epoch's steps.
+    fn train(&mut self, case: &Case, replica: &mut Replica, epoch: u32) -> EpochState {
+        let mut state = EpochState::new(case);
+        let mut position = case.spec.start_of(Epoch(epoch));
+        for _ in 0..case.spec.steps_per_epoch {
+            let accounts: Vec<_> =
+                (0..case.spec.shards).map(|shard| replica.shard(case, position, shard)).collect();
+            replica.update(&accounts);
+            state.record(&accounts);
+            position.step.0 += 1;
+            self.keep(position, *replica, &state);
+        }
+        state
+    }
+
+    /// Where all is over.
+    pub(crate) fn end(&self) -> Position {
+        self.states.keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// The step of the best epoch before `epoch`.
+    pub(crate) fn best_before(&self, epoch: Epoch) -> Option<Step> {
+        let earlier = self.rows.iter().take_while(|row| row.epoch < epoch);
+        earlier.filter(|row| row.improved).last().map(|row| row.step)
+    }
+
     fn keep(&mut self, position: Position, replica: Replica, epoch: &EpochState) {
-        self.snapshots.insert(position.step, Snapshot { position, replica, epoch: epoch.clone() });
+        let state = State { position, replica, epoch: epoch.clone(), makers: Default::default() };
+        self.states.insert(position, state);
+    }
+}
+
+impl From<&EpochRow> for Expected {
+    fn from(row: &EpochRow) -> Self {
+        Self {
+            epoch: row.epoch,
+            step: row.step,
+            learning_rate: row.learning_rate,
+            train: row.train,
+            eval: row.eval,
+            ema: row.ema,
+            improved: row.improved,
+            restored: row.restored,
+            ledger: row.ledger.clone(),
+            weights_digest: row.weights_digest.clone(),
+        }
     }
 }
 

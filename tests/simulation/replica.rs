@@ -1,7 +1,9 @@
 //! Training in a few integers. A replica is a digest of everything that made it, so that two replicas are equal only
 //! if the same samples went into them in the same order, just as with floating-point weights.
 
-use lockstep_core::{LedgerRow, Metrics, Position, Split};
+use std::rc::Rc;
+
+use lockstep_core::{Generation, LedgerRow, Metrics, Position, Split};
 
 use crate::case::Case;
 use crate::random::mix;
@@ -27,16 +29,34 @@ pub(crate) struct ShardAccount {
 pub(crate) struct EpochState {
     pub(crate) train: Metrics,
     /// By sample.
-    visits: Vec<u32>,
+    visits: Vec<u8>,
     chain: u64,
 }
 
-/// What a checkpoint holds.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Snapshot {
+/// All that a position means: what a member holds, sends to a newcomer, and saves as a checkpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
     pub(crate) position: Position,
     pub(crate) replica: Replica,
     pub(crate) epoch: EpochState,
+    /// Who made each step, by step. No part of the bits: only the checks know of it.
+    pub(crate) makers: Rc<Vec<Generation>>,
+}
+
+impl State {
+    pub(crate) fn initial(case: &Case) -> Self {
+        Self {
+            position: Position::default(),
+            replica: Replica::initial(case),
+            epoch: EpochState::new(case),
+            makers: Rc::default(),
+        }
+    }
+
+    /// The same bits, whoever made them.
+    pub(crate) fn is_identical(&self, other: &Self) -> bool {
+        (self.position, self.replica) == (other.position, other.replica) && self.epoch == other.epoch
+    }
 }
 
 impl Replica {
@@ -45,7 +65,7 @@ impl Replica {
     }
 
     pub(crate) fn shard(&self, case: &Case, position: Position, shard: u32) -> ShardAccount {
-        let samples = case.shard_samples(position.epoch.0, position.step.0, shard);
+        let samples: Vec<u32> = case.shard_samples(position, shard).collect();
         let mut gradient = mix(self.weights, u64::from(position.epoch.0));
         let mut metrics = Metrics::default();
         for sample in &samples {
@@ -56,8 +76,8 @@ impl Replica {
     }
 
     /// An update by all shards' gradients, in the order given.
-    pub(crate) fn update(&mut self, accounts: &[ShardAccount]) {
-        let gradient = accounts.iter().fold(0, |sum, account| mix(sum, account.gradient));
+    pub(crate) fn update<'a>(&mut self, accounts: impl IntoIterator<Item = &'a ShardAccount>) {
+        let gradient = accounts.into_iter().fold(0, |sum, account| mix(sum, account.gradient));
         self.optimizer = mix(self.optimizer, gradient);
         self.weights = mix(self.weights, self.optimizer);
     }
@@ -83,7 +103,7 @@ impl EpochState {
         Self { train: Metrics::default(), visits: vec![0; case.samples() as usize], chain: 0 }
     }
 
-    pub(crate) fn record(&mut self, accounts: &[ShardAccount]) {
+    pub(crate) fn record<'a>(&mut self, accounts: impl IntoIterator<Item = &'a ShardAccount>) {
         for account in accounts {
             self.train.add(&account.metrics);
             for sample in &account.samples {
@@ -94,11 +114,11 @@ impl EpochState {
     }
 
     pub(crate) fn ledger(&self) -> LedgerRow {
-        let count = |of: fn(u32) -> u32| self.visits.iter().map(|visits| u64::from(of(*visits))).sum();
+        let count = |of: fn(u8) -> u8| self.visits.iter().map(|visits| u64::from(of(*visits))).sum();
         LedgerRow {
             expected: self.visits.len() as u64,
             seen: count(|visits| visits.min(1)),
-            lost: count(|visits| u32::from(visits == 0)),
+            lost: count(|visits| u8::from(visits == 0)),
             repeated: count(|visits| visits.saturating_sub(1)),
             dropped: 0,
             digest: format!("{:016x}", self.chain),

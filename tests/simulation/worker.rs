@@ -1,76 +1,156 @@
 //! A worker as a state machine that obeys the protocol: what a session, its courier and its trainer do together.
 //!
 //! ```text
-//!  Waiting ──Begin──► Computing ⇄ Exchanging ──epoch's last step──► Evaluating ──► AwaitingVerdict
-//!                         ▲            └──── a raised flag ──► Holding ◄── hold ──────┤
-//!                         └───────────────────── go on ───────────────────────────────┘
+//!  Idle ──Begin──► Forming ──► Computing ⇄ Exchanging ──epoch's last step──► Evaluating ──► AwaitingVerdict
+//!   ▲                              ▲                                                             │
+//!   │                              ├──────────────── go on ──────── (Restoring) ◄────────────────┤
+//!   └── broken, cancelled, paused ─┴─ from any ─────────────────── Holding ⇄ Testing ◄── hold ───┘
 //! ```
 //!
-//! It knows nothing of the world around it: inputs come in, actions go out.
+//! The replica outlives generations, and the trainer outlives sessions. It knows nothing of the world around it: inputs
+//! come in, actions go out.
 
+mod courier;
+mod epoch;
+mod generation;
 mod session;
-mod trainer;
+mod step;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use lockstep_core::{Epoch, Event, Generation, Message, Position, Step, WorkerName};
+use lockstep_core::{
+    Activity, Attached, Begin, Broken, Event, Generation, Message, Position, Step, Term, Verdict, WorkerName,
+};
 
+use self::courier::Courier;
+use self::session::Session;
 use crate::case::Case;
-use crate::network::ProcessId;
+use crate::network::{ProcessId, SessionId};
 use crate::planted::Planted;
 use crate::random::Random;
-use crate::replica::{EpochState, Replica, ShardAccount, Snapshot};
+use crate::replica::{ShardAccount, State};
 
 /// What a worker is told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Input {
-    Order(Message),
-    /// The coordinator did not admit it.
-    Refused,
-    /// What the trainer was at is done, or its patience is over.
-    Alarm,
+    /// The process is up.
+    Start,
+    Order(SessionId, Message),
+    Refused(SessionId, Refusal),
+    /// The session is broken, or nobody is there to open one with.
+    Closed(SessionId),
+    Timer(Timer),
     /// A checkpoint that was asked for; none when it no longer verifies.
-    Fetched(Option<Snapshot>),
-    /// An upload was answered.
-    Uploaded,
-    Contribution(Contribution),
-    /// The end of another member's process.
-    PeerClosed(ProcessId),
+    Fetched {
+        ticket: u64,
+        state: Option<State>,
+    },
+    /// An upload was answered: it is stored, or not wanted.
+    Uploaded {
+        session: SessionId,
+        step: Step,
+        stored: bool,
+    },
+    Peer(ProcessId, PeerWord),
+    /// The operator or the machine wants it to go.
+    Terminate,
+    /// The trainer does nothing for a while, as one whose device hangs.
+    Hang {
+        for_ms: u64,
+    },
+}
+
+/// Why a session was not opened, or was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    RunOver,
+    /// Another one may be opened later.
+    Passing,
+}
+
+/// What a worker wakes up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    Reconnect(SessionId),
+    Heartbeat(SessionId),
+    /// Data and weights are at hand.
+    Ready,
+    /// Whether the trainer is still at what it was at.
+    Trainer(u64),
+    Owed(u64),
+    Dial(Generation),
+    FormingOver(Generation),
+    FetchAgain(u64),
+    GraceOver,
+}
+
+/// What members say to each other.
+#[derive(Debug, Clone)]
+pub(crate) enum PeerWord {
+    Hello {
+        generation: Generation,
+    },
+    State {
+        generation: Generation,
+        state: State,
+        kept: Option<State>,
+    },
+    Part(Part),
+    /// The other one has left the generation.
+    Left {
+        generation: Generation,
+    },
+    /// The connection broke, or the other process ended.
+    Gone,
+}
+
+/// A member's part of an exchange.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    generation: Generation,
+    step: Step,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Gradient(Rc<Vec<ShardAccount>>),
+    /// All is exchanged; the flag says that somebody wants to pause here.
+    Trailer {
+        pause: bool,
+    },
 }
 
 /// What a worker does.
 #[derive(Debug)]
 pub(crate) enum Action {
-    Tell(Event),
-    Alarm {
+    Connect(SessionId, Option<Attached>),
+    Disconnect(SessionId),
+    Say(SessionId, Event),
+    /// It follows an order of a coordinator of this term.
+    Obeys(Term),
+    Timer {
         after_ms: u64,
+        timer: Timer,
     },
-    Fetch(Step),
-    Upload(Generation, Snapshot),
-    Contribute {
-        to: ProcessId,
-        contribution: Contribution,
-    },
+    Fetch(SessionId, Step, u64),
+    Upload(SessionId, State),
+    Tell(ProcessId, PeerWord),
     /// These shards of the step after `step` were computed.
     Computed {
         generation: Generation,
         step: Step,
         shards: (u32, u32),
     },
+    /// The step after `step` was made.
+    Updated {
+        generation: Generation,
+        step: Step,
+    },
     Exit,
-    /// The coordinator told it what cannot be.
+    /// It was told what cannot be.
     Complain(String),
-}
-
-/// A member's part of an exchange: its shards' gradients and accounts, and the flag.
-#[derive(Debug, Clone)]
-pub(crate) struct Contribution {
-    generation: Generation,
-    step: Step,
-    rank: u32,
-    accounts: Vec<ShardAccount>,
-    halt: bool,
 }
 
 /// One process.
@@ -81,59 +161,81 @@ pub(crate) struct Worker {
     case: Rc<Case>,
     planted: Option<Planted>,
     random: Random,
+    now_ms: u64,
+    session: Session,
+    courier: Courier,
+    /// A report that was not answered yet.
+    owed: Option<Event>,
+    /// Outlives generations, whatever ends them.
+    pub(crate) held: Option<State>,
+    /// The replica has changed since the last look.
+    pub(crate) changed: bool,
+    /// The best model's checkpoint, until it is stored.
+    pub(crate) kept: Option<State>,
+    pub(crate) begun: Generation,
+    pub(crate) prepared: Generation,
+    /// It is to pause for this one.
+    asked: Generation,
+    member: Option<Member>,
     stage: Stage,
-    /// Orders that wait for the one whose checkpoint is being fetched, itself first.
-    parcels: VecDeque<Message>,
-    fetching: bool,
-    /// A halt of a generation whose Begin still waits.
-    early_halt: Option<Generation>,
-    /// Orders that wait for the trainer.
-    mailbox: VecDeque<(Message, Option<Snapshot>)>,
-    /// Snapshots being uploaded (the first) or waiting for it.
-    uploads: VecDeque<Snapshot>,
-    membership: Option<Membership>,
-    /// Of this generation or one that is about to begin.
-    contributions: BTreeMap<(Generation, Step), BTreeMap<u32, Contribution>>,
-    gone: BTreeSet<ProcessId>,
+    since_ms: u64,
+    /// Changes with the stage, so that timers of former ones are known.
+    ticket: u64,
+    broken: Option<Broken>,
+    hung_until_ms: u64,
+    inbox: Inbox,
+    /// Of steps since the last report.
+    stepped: (u64, u64),
     actions: Vec<Action>,
 }
 
-/// A member's part in a generation.
+/// A member's part in the generation under way.
 #[derive(Debug)]
-struct Membership {
-    generation: Generation,
-    rank: u32,
+struct Member {
+    begin: Begin,
     /// By rank.
     peers: Vec<ProcessId>,
-    shards: (u32, u32),
-    halt: bool,
-    position: Position,
-    replica: Replica,
-    epoch: EpochState,
+    /// At the next boundary.
+    pause: bool,
+    /// The trainer is to stop as soon as it can.
+    cancelled: bool,
+    connected: bool,
+    started: bool,
+    begun_ms: u64,
+    formed_ms: u64,
+}
+
+/// What peers have said, perhaps before this member has begun the generation.
+#[derive(Debug, Default)]
+struct Inbox {
+    hellos: BTreeSet<(Generation, ProcessId)>,
+    left: BTreeSet<(Generation, ProcessId)>,
+    states: BTreeMap<Generation, (State, Option<State>)>,
+    /// By generation, step and sender, as the trailers.
+    gradients: BTreeMap<(Generation, Step, ProcessId), Rc<Vec<ShardAccount>>>,
+    trailers: BTreeMap<(Generation, Step, ProcessId), bool>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// For a generation.
-    Waiting,
+    /// No generation is under way.
+    Idle,
+    Forming {
+        fetched: Option<State>,
+    },
     Computing,
-    Exchanging,
+    /// Gradients, then trailers.
+    Exchanging {
+        trailer: bool,
+    },
     Evaluating,
-    AwaitingVerdict(Epoch),
-    /// For room to hand a snapshot over.
-    Saving(Snapshot, Then),
+    AwaitingVerdict,
+    Restoring(Verdict),
     Holding,
-    Testing(Message, Snapshot),
-    /// It has failed, and lets the coordinator have the first word on why.
-    Failing(Event),
-}
-
-/// What follows a snapshot.
-#[derive(Debug, Clone, Copy)]
-enum Then {
-    Step,
-    SayHalted,
-    Hold,
+    /// Loading the weights to test, then testing.
+    Testing {
+        weights: Option<State>,
+    },
 }
 
 impl Worker {
@@ -150,46 +252,134 @@ impl Worker {
             case,
             planted,
             random,
-            stage: Stage::Waiting,
-            parcels: VecDeque::new(),
-            fetching: false,
-            early_halt: None,
-            mailbox: VecDeque::new(),
-            uploads: VecDeque::new(),
-            membership: None,
-            contributions: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            now_ms: 0,
+            session: Session::default(),
+            courier: Courier::default(),
+            owed: None,
+            held: None,
+            changed: false,
+            kept: None,
+            begun: Generation::default(),
+            prepared: Generation::default(),
+            asked: Generation::default(),
+            member: None,
+            stage: Stage::Idle,
+            since_ms: 0,
+            ticket: 0,
+            broken: None,
+            hung_until_ms: 0,
+            inbox: Inbox::default(),
+            stepped: (0, 0),
             actions: Vec::new(),
         }
     }
 
-    pub(crate) fn on(&mut self, input: Input) -> Vec<Action> {
+    pub(crate) fn on(&mut self, now_ms: u64, input: Input) -> Vec<Action> {
+        self.now_ms = now_ms;
         match input {
-            Input::Order(order) => self.on_order(order),
-            Input::Refused => self.act(Action::Exit),
-            Input::Alarm => self.on_alarm(),
-            Input::Fetched(snapshot) => self.on_fetched(snapshot),
-            Input::Uploaded => self.on_uploaded(),
-            Input::Contribution(contribution) => {
-                let key = (contribution.generation, contribution.step);
-                self.contributions.entry(key).or_default().insert(contribution.rank, contribution);
-                self.try_finish_step();
-            }
-            Input::PeerClosed(peer) => {
-                self.gone.insert(peer);
-                self.try_finish_step();
-            }
+            Input::Start => self.connect(),
+            Input::Order(session, order) => self.on_order(session, order),
+            Input::Refused(session, refusal) => self.on_refused(session, refusal),
+            Input::Closed(session) => self.on_closed(session),
+            Input::Timer(timer) => self.on_timer(timer),
+            Input::Fetched { ticket, state } => self.on_fetched(ticket, state),
+            Input::Uploaded { session, step, stored } => self.on_uploaded(session, step, stored),
+            Input::Peer(from, word) => self.on_peer(from, word),
+            Input::Terminate => self.on_terminate(),
+            Input::Hang { for_ms } => self.hung_until_ms = self.hung_until_ms.max(now_ms + for_ms),
         }
         std::mem::take(&mut self.actions)
+    }
+
+    /// Where its replica stands.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.held.as_ref().map(|held| held.position)
+    }
+
+    /// Between generations, with nothing half done.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.session.leaving
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Reconnect(session) => self.on_reconnect(session),
+            Timer::Heartbeat(session) => self.on_heartbeat(session),
+            Timer::Ready => {
+                self.session.ready = true;
+                self.heartbeat();
+            }
+            Timer::Trainer(ticket) => self.on_trainer(ticket),
+            Timer::Owed(ticket) => self.on_owed(ticket),
+            Timer::Dial(generation) => self.dial(generation),
+            Timer::FormingOver(generation) => self.on_forming_over(generation),
+            Timer::FetchAgain(ticket) => self.fetch_again(ticket),
+            Timer::GraceOver => self.act(Action::Exit),
+        }
+    }
+
+    /// What the trainer was computing is done.
+    fn on_trainer(&mut self, ticket: u64) {
+        if ticket != self.ticket {
+            return;
+        }
+        if self.now_ms < self.hung_until_ms {
+            let after_ms = self.hung_until_ms - self.now_ms;
+            return self.timer(after_ms, Timer::Trainer(ticket));
+        }
+        if self.member.as_ref().is_some_and(|member| member.cancelled) {
+            return self.pause();
+        }
+        match self.stage {
+            Stage::Computing => self.contribute(),
+            Stage::Evaluating => self.report_epoch(),
+            Stage::Testing { .. } => self.report_test(),
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.since_ms = self.now_ms;
+        self.ticket += 1;
+    }
+
+    /// Computes for a while.
+    fn compute(&mut self, stage: Stage) {
+        self.enter(stage);
+        let after_ms = 1 + self.random.below(self.case.step_max_ms);
+        self.timer(after_ms, Timer::Trainer(self.ticket));
+    }
+
+    fn activity(&self) -> Activity {
+        match &self.stage {
+            Stage::Idle => Activity::Idle,
+            Stage::Forming { .. } => Activity::Forming,
+            Stage::Computing => Activity::Computing,
+            Stage::Exchanging { .. } => match self.waits_for() {
+                Some(waiting_on) => Activity::Exchanging { waiting_on },
+                None => Activity::Computing,
+            },
+            Stage::Evaluating => Activity::Evaluating,
+            Stage::AwaitingVerdict | Stage::Restoring(_) => Activity::AwaitingVerdict,
+            Stage::Holding | Stage::Testing { .. } => Activity::Holding,
+        }
     }
 
     fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
 
-    fn alarm(&mut self, most_ms: u64) {
-        let after_ms = self.random.below(most_ms) + 1;
-        self.act(Action::Alarm { after_ms });
+    fn timer(&mut self, after_ms: u64, timer: Timer) {
+        self.act(Action::Timer { after_ms, timer });
+    }
+
+    fn complain(&mut self, what: &str) {
+        self.act(Action::Complain(format!("{} {what}", self.name)));
     }
 
     fn is_planted(&self, planted: Planted) -> bool {

@@ -1,41 +1,15 @@
-//! What breaks under a run: a worker, the disk, a stored file. Each is told clearly, and a resume gives the same bits.
+//! What breaks under a run: the disk, a stored file. Each is told clearly, and a resume gives the same bits.
 
 use std::fs;
 use std::path::Path;
 
 use crate::home::{Home, RUN};
-use crate::process::{Running, await_gone, send};
+use crate::process::Running;
 use crate::recipes::{FULL, PARTIAL, STEPS};
 
 /// In the shell's blocks of 512 bytes (16 MiB), or of 1024 where a shell takes it so: data set and journal fit, a
 /// checkpoint of 45 MB does not.
 const FILE_BLOCKS_MAX: u32 = 32_768;
-
-#[test]
-fn a_killed_worker_fails_the_run_by_name_and_resume_gives_the_same_bits() {
-    let undisturbed = PARTIAL.undisturbed();
-    let home = Home::new();
-    let mut running = Running::start(&mut home.train(2, PARTIAL.settings));
-    let began = running.until("training", || home.run().event("generation_began"));
-    let workers = running.children();
-    let second = &began["members"][1];
-    assert_eq!(second["worker"], "worker-1");
-    send("KILL", &[second["pid"].as_u64().unwrap().try_into().unwrap()]);
-    let ended = running.wait().expect(4);
-    ended.says(&[
-        &format!("error: run {RUN} failed: "),
-        "worker-1",
-        "killed by signal 9",
-        &format!("lockstep resume {RUN}"),
-    ]);
-    await_gone(&workers);
-    let status = home.run().status();
-    assert_eq!(status["status"], "failed");
-    assert!(status["reason"].as_str().unwrap().contains("worker-1"), "{status:#}");
-    home.finish(&[]);
-    assert_eq!(home.run().outcome(), undisturbed.outcome);
-    assert_eq!(home.run().status()["status"], "done");
-}
 
 #[test]
 fn a_full_disk_fails_the_run_clearly_breaks_no_checkpoint_and_resume_gives_the_same_bits() {
@@ -71,7 +45,7 @@ fn a_full_disk_fails_the_run_clearly_breaks_no_checkpoint_and_resume_gives_the_s
 fn damaged_checkpoints_are_told_of_and_an_earlier_one_gives_the_same_bits() {
     let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    FULL.until_stored(&home, 2, STEPS + 1).kill_and_outwait();
+    home.kill_everything(&mut FULL.until_stored(&home, 2, STEPS + 1));
 
     // The newest: a byte flipped. The one before, which is the best: its manifest cut short.
     let run = home.run();

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Ended, Running};
+use crate::process::{Ended, Running, await_gone, send};
+use crate::processes::with_variable;
 use crate::run_files::RunFiles;
 
 pub(crate) const LOCKSTEP: &str = env!("CARGO_BIN_EXE_test-lockstep");
@@ -14,7 +16,10 @@ pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_test-lockstep-worker");
 /// The name of the run in a home that holds one.
 pub(crate) const RUN: &str = "run";
 
-/// Gone with the test.
+/// Also what tells the processes of one test from those of another.
+pub(crate) const HOME: &str = "LOCKSTEP_HOME";
+
+/// Gone with the test, and with it every process that works in it: workers outlive their coordinator for a while.
 #[derive(Debug)]
 pub(crate) struct Home {
     folder: TempDir,
@@ -79,23 +84,48 @@ impl Home {
         command
     }
 
+    /// The processes that work in this home, whoever started them.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        with_variable(HOME, &self.path())
+    }
+
+    /// Kills a run's coordinator and all its workers at once, and returns how many processes that were.
+    pub(crate) fn kill_everything(&self, coordinator: &mut Running) -> usize {
+        let processes = self.processes();
+        send("KILL", &processes);
+        coordinator.kill();
+        await_gone(&processes);
+        processes.len()
+    }
+
     /// Resumes the run named `run` to its end.
     #[track_caller]
     pub(crate) fn finish(&self, arguments: &[&str]) -> Ended {
         Running::start(&mut self.resume(arguments)).wait().expect(0)
     }
 
+    /// What `lockstep status --json` says of the run named `run`, once there is one.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let said = self.lockstep(&["status", RUN, "--json"]).output().unwrap();
+        serde_json::from_slice(&said.stdout).ok()
+    }
+
     /// A developer's own settings are none of the test's.
-    fn surround(&self, command: &mut Command) {
+    pub(crate) fn surround(&self, command: &mut Command) {
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LOCKSTEP_"))
         {
             command.env_remove(name);
         }
-        command
-            .env("LOCKSTEP_WORKER", WORKER)
-            .env("LOCKSTEP_HOME", self.path())
-            .current_dir(self.folder.path());
+        command.env("LOCKSTEP_WORKER", WORKER).env(HOME, self.path()).current_dir(self.folder.path());
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let processes = self.processes();
+        send("KILL", &processes);
+        await_gone(&processes);
     }
 }
 

@@ -8,6 +8,13 @@
 
 mod bad_input;
 mod bad_worker;
+mod chaos;
+mod cluster;
+mod elastic_change;
+mod elastic_coordinator;
+mod elastic_loss;
+mod elastic_mixture;
+mod elastic_network;
 mod exact;
 mod failures;
 mod files;
@@ -15,6 +22,8 @@ mod folders;
 mod home;
 mod inspect;
 mod process;
+mod processes;
+mod proxy;
 mod real_data;
 mod recipes;
 mod resume;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::processes::{children, stat};
+
 /// No wait here takes a tenth of it on an idle machine; a busy one is not a failure.
 const DEADLINE: Duration = Duration::from_secs(180);
 /// Between two looks at a condition.
@@ -44,7 +46,7 @@ impl Drop for Permit {
 pub(crate) struct Running {
     child: Child,
     output: TempDir,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 /// What an ended process left.
@@ -64,7 +66,19 @@ impl Running {
 
     /// Starts a short command beside a run, and waits for its end.
     pub(crate) fn beside(&self, command: &mut Command) -> Ended {
-        Self::spawn(command, None).wait()
+        self.companion(command).wait()
+    }
+
+    /// Starts a process that takes part in this one's work.
+    pub(crate) fn companion(&self, command: &mut Command) -> Self {
+        Self::spawn(command, None)
+    }
+
+    /// Starts what goes on with the work of this one, which has ended. The room for it was never given up: whoever waits for
+    /// it, for example a worker for its coordinator, does not wait for other tests.
+    pub(crate) fn succeeded_by(mut self, command: &mut Command) -> Self {
+        let permit = self.permit.take();
+        Self::spawn(command, permit)
     }
 
     fn spawn(command: &mut Command, permit: Option<Permit>) -> Self {
@@ -73,7 +87,7 @@ impl Running {
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child =
             command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
-        Self { child, output, _permit: permit }
+        Self { child, output, permit }
     }
 
     /// Waits until `condition` gives something, while the process lives.
@@ -97,10 +111,11 @@ impl Running {
 
     /// The processes that it started and that are still there.
     pub(crate) fn children(&self) -> Vec<u32> {
-        let parent = self.child.id();
-        let pids =
-            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| stat(*pid).is_some_and(|(state, of)| of == parent && state != 'Z')).collect()
+        children(self.child.id())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal, `INT` or `TERM`.
@@ -108,15 +123,7 @@ impl Running {
         send(signal, &[self.child.id()]);
     }
 
-    /// Kills it with SIGKILL and waits until its children, whom nobody tells, are gone too. Returns how many they were.
-    pub(crate) fn kill_and_outwait(mut self) -> usize {
-        let children = self.children();
-        self.kill();
-        await_gone(&children);
-        children.len()
-    }
-
-    /// Kills it with SIGKILL; its children learn of it by themselves.
+    /// Kills it with SIGKILL; nobody tells its children.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -199,6 +206,13 @@ pub(crate) fn send(signal: &str, pids: &[u32]) {
     }
 }
 
+/// Waits until a process stands still after a SIGSTOP.
+pub(crate) fn await_stopped(pid: u32) {
+    until(&format!("process {pid} to stand still"), || {
+        stat(pid).is_some_and(|(state, _)| state == 'T').then_some(())
+    });
+}
+
 /// Waits until processes are gone. What nobody has waited for yet is gone too.
 pub(crate) fn await_gone(pids: &[u32]) {
     for pid in pids {
@@ -206,12 +220,4 @@ pub(crate) fn await_gone(pids: &[u32]) {
             stat(*pid).is_none_or(|(state, _)| state == 'Z').then_some(())
         });
     }
-}
-
-/// State and parent of a process; none when there is no such process.
-fn stat(pid: u32) -> Option<(char, u32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it, in parentheses, may hold anything.
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }

@@ -142,3 +142,22 @@ pub(crate) static HEAD: Recipe = Recipe::new(&[
     "train.trainable=[\"fc.*\"]",
     "checkpoint.keep=9",
 ]);
+
+/// Steps of an epoch of [`ELASTIC`].
+pub(crate) const ELASTIC_STEPS: u64 = 15;
+
+/// For runs that things happen to: three epochs of four shards whose steps take long enough to be in the middle of one.
+/// All layers take part in the backward pass and all running statistics move, yet the gradient is small.
+pub(crate) static ELASTIC: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=136",
+    "data.validation=16",
+    "data.test=20",
+    "model.name=resnet18",
+    "batch=8",
+    "shards=4",
+    "epochs=3",
+    "optimizer.lr=0.001",
+    "optimizer.momentum=0.9",
+    "train.trainable=[\"*bn*\", \"fc.*\"]",
+]);

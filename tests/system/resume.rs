@@ -1,7 +1,7 @@
 //! A run that was killed at any instant goes on to the bits of one that was not.
 
 use crate::home::{Home, RUN};
-use crate::process::{Running, await_gone, send};
+use crate::process::Running;
 use crate::recipes::{FULL, HEAD, HEAD_STEPS, STEPS};
 
 /// A run of [`FULL`] within its second epoch. It is far from its end: it has to store two more checkpoints.
@@ -10,10 +10,10 @@ fn in_the_second_epoch(home: &Home, workers: u32) -> Running {
 }
 
 #[test]
-fn after_the_coordinator_was_killed_in_mid_epoch_another_number_of_workers_finishes_with_the_same_bits() {
+fn after_all_were_killed_in_mid_epoch_another_number_of_workers_finishes_with_the_same_bits() {
     let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    assert_eq!(in_the_second_epoch(&home, 2).kill_and_outwait(), 2);
+    assert_eq!(home.kill_everything(&mut in_the_second_epoch(&home, 2)), 3);
     assert!(home.run().event("ended").is_none());
     assert!(!home.run().checkpoints().contains(&(2 * STEPS)));
 
@@ -32,11 +32,7 @@ fn after_all_were_killed_before_the_first_checkpoint_the_run_starts_again_with_t
     let home = Home::new();
     let mut running = Running::start(&mut home.train(1, FULL.settings));
     running.until("training", || home.run().event("generation_began"));
-    let workers = running.children();
-    send("KILL", &workers);
-    running.kill();
-    await_gone(&workers);
-    drop(running);
+    home.kill_everything(&mut running);
     assert!(home.run().checkpoints().is_empty());
 
     // More workers than before.
@@ -49,15 +45,11 @@ fn after_all_were_killed_before_the_first_checkpoint_the_run_starts_again_with_t
 fn a_run_killed_twice_is_still_the_same() {
     let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    let mut running = in_the_second_epoch(&home, 1);
-    let workers = running.children();
-    send("KILL", &workers);
-    running.kill();
-    drop(running);
+    home.kill_everything(&mut in_the_second_epoch(&home, 1));
     // The second life, by name of nothing: the one worked on last.
     let mut running = Running::start(&mut home.lockstep(&["resume"]));
     running.until("training again", || home.run().events_of("generation_began").get(1).cloned());
-    running.kill_and_outwait();
+    home.kill_everything(&mut running);
     home.finish(&[]);
     assert_eq!(home.run().outcome(), undisturbed.outcome);
     let generations: Vec<u64> = home
@@ -79,7 +71,7 @@ fn the_best_epoch_before_a_kill_stays_the_best() {
     // Cut down in its third epoch.
     let mut running = Running::start(&mut home.resume(&["--epochs", "3"]));
     running.until("the third epoch", || home.run().events_of("generation_began").get(1).cloned());
-    running.kill_and_outwait();
+    home.kill_everything(&mut running);
 
     home.finish(&["--epochs", "3"]);
     let run = home.run();

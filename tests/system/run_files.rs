@@ -34,6 +34,17 @@ impl RunFiles {
         fs::read_to_string(self.path.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// What a log holds so far.
+    pub(crate) fn log(&self, process: &str) -> String {
+        fs::read_to_string(self.path.join(format!("logs/{process}.log"))).unwrap_or_default()
+    }
+
+    /// Whether a checkpoint is on its way to its final name.
+    pub(crate) fn has_unfinished_checkpoint(&self) -> bool {
+        let entries = fs::read_dir(self.path.join("checkpoints")).into_iter().flatten();
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".unfinished"))
+    }
+
     /// `run.json`.
     pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.text("run.json")).unwrap()
@@ -56,6 +67,15 @@ impl RunFiles {
     /// The first event of a kind, once it is there.
     pub(crate) fn event(&self, kind: &str) -> Option<Value> {
         self.events_of(kind).into_iter().next()
+    }
+
+    /// What each change of membership cost.
+    pub(crate) fn receipts(&self) -> Vec<Value> {
+        self.events_of("generation_started")
+    }
+
+    pub(crate) fn newest_generation(&self) -> Option<Value> {
+        self.events_of("generation_began").pop()
     }
 
     pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
@@ -101,6 +121,33 @@ impl RunFiles {
             optimizer: sha256("checkpoints/last/optimizer.safetensors"),
             results: self.text("results.csv"),
             ledger: self.text("ledger.csv"),
+        }
+    }
+
+    /// No checkpoint was stored twice, and no epoch decided on twice, except when the run went back to an earlier
+    /// checkpoint in between.
+    #[track_caller]
+    pub(crate) fn stored_nothing_twice(&self) {
+        let mut stored = BTreeSet::new();
+        let mut decided = BTreeSet::new();
+        for event in self.events() {
+            match event["event"].as_str().unwrap() {
+                "resumed" => {
+                    let step = event["position"]["step"].as_u64().unwrap();
+                    stored.retain(|stored| *stored <= step);
+                    let epoch = event["position"]["epoch"].as_u64().unwrap();
+                    decided.retain(|decided| *decided < epoch);
+                }
+                "checkpoint_stored" => {
+                    let step = event["position"]["step"].as_u64().unwrap();
+                    assert!(stored.insert(step), "the checkpoint of step {step} was stored twice");
+                }
+                "epoch_ended" => {
+                    let epoch = event["epoch"].as_u64().unwrap();
+                    assert!(decided.insert(epoch), "epoch {epoch} ended twice");
+                }
+                _ => {}
+            }
         }
     }
 

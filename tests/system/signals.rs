@@ -54,20 +54,17 @@ fn a_termination_stops_the_same_way_with_its_own_exit_code() {
 fn a_second_interrupt_aborts_at_once_and_leaves_no_process_behind() {
     let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    // Training cannot finish a step, let alone its epoch, when one of the workers stands still.
     let mut running = Running::start(&mut home.train(2, FULL.settings));
-    let workers = running.until("two workers", || {
-        let workers = running_workers(&home)?;
-        send("STOP", &workers[..1]);
-        Some(workers)
-    });
-    running.signal("INT");
-    running.until("the request to stop", || home.run().event("stop_requested"));
+    let workers = running.until("two workers", || running_workers(&home));
 
     // While somebody works on it, nobody else does.
     let other = running.beside(&mut home.resume(&[])).expect(2);
     other.says(&["is being worked on by another process", "hint: "]);
 
+    // No step ends, and so the run does not stop, while one of the workers stands still.
+    send("STOP", &workers[..1]);
+    running.signal("INT");
+    running.until("the request to stop", || home.run().event("stop_requested"));
     running.signal("INT");
     let ended = running.wait().expect(130);
     ended.says(&["aborted, without a checkpoint", &format!("lockstep resume {RUN}")]);

@@ -55,7 +55,7 @@ fn two_workers_and_one_give_the_same_bits_with_everything_switched_on() {
 fn a_run_killed_after_its_layers_were_unfrozen_goes_on_with_the_same_bits() {
     let undisturbed = TUNED.undisturbed();
     let home = Home::new();
-    TUNED.until_stored(&home, 2, STEPS + 1).kill_and_outwait();
+    home.kill_everything(&mut TUNED.until_stored(&home, 2, STEPS + 1));
     home.finish(&["--workers", "1"]);
     assert_eq!(home.run().outcome(), undisturbed.outcome);
     assert_eq!(home.run().status()["test"], undisturbed.status["test"]);

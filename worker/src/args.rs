@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceName;
+use crate::session::{self, Advertised, Settings};
 
 /// A worker of Lockstep: one process, one device, one replica.
 #[derive(Debug, Parser)]
@@ -43,18 +45,44 @@ pub(crate) struct JoinArgs {
     /// The device to compute on: cpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceName,
-    /// This worker's name, unique among the run's workers
+    /// This worker's name, unique among the run's workers [default: the host's name and the process's number]
     #[arg(long)]
-    pub(crate) name: String,
-    /// Where data sets and weights are kept between runs
+    pub(crate) name: Option<String>,
+    /// Where data sets and weights are kept between runs; a coordinator on this machine and its workers share it [default:
+    /// cache below LOCKSTEP_HOME or ./lockstep-home]
     #[arg(long, value_name = "DIR")]
-    pub(crate) cache: PathBuf,
+    pub(crate) cache: Option<PathBuf>,
     /// Where to listen for the other workers; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(crate) listen: String,
-    /// The host name or address under which the other workers reach this one, if it is another
-    #[arg(long, value_name = "HOST")]
-    pub(crate) advertise: Option<String>,
+    /// The address under which the other workers reach this one, if it is another; with a port where that is mapped
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) advertise: Option<Advertised>,
+    /// How long to go on without a coordinator before giving up
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) patience: u64,
+    /// After SIGTERM or SIGINT: how long to wait for a step boundary to leave at; a second signal ends at once
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub(crate) grace: u64,
+}
+
+impl JoinArgs {
+    /// `home` is LOCKSTEP_HOME's value, where it is set.
+    pub(crate) fn settings(self, home: Option<PathBuf>) -> Settings {
+        let Self { url, device, name, cache, listen, advertise, patience, grace } = self;
+        let of_this_process = || format!("{}-{}", session::host_name(), std::process::id());
+        let in_home = || home.unwrap_or_else(|| PathBuf::from("lockstep-home")).join("cache");
+        Settings {
+            url,
+            name: name.unwrap_or_else(of_this_process),
+            device,
+            cache: cache.unwrap_or_else(in_home),
+            listen,
+            advertise,
+            patience: Duration::from_secs(patience),
+            grace: Duration::from_secs(grace),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -82,18 +110,39 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn join(args: &[&str]) -> JoinArgs {
+        let cli = Cli::parse_from(["lockstep-worker", "join", "http://[::1]:1"].iter().chain(args));
+        let Command::Join(join) = cli.command else { panic!("another command") };
+        join
+    }
+
     #[test]
-    fn a_local_worker_needs_a_name_and_a_cache_only() {
-        let cli = Cli::parse_from([
-            "lockstep-worker",
-            "join",
-            "http://[::1]:1",
+    fn a_worker_needs_the_coordinators_address_only() {
+        let settings = join(&[]).settings(None);
+        assert_eq!((settings.device, settings.listen.as_str()), (DeviceName::Cpu, "127.0.0.1:0"));
+        assert_eq!(settings.cache, PathBuf::from("lockstep-home/cache"));
+        assert!(settings.name.ends_with(&format!("-{}", std::process::id())), "{}", settings.name);
+        assert_eq!((settings.patience.as_secs(), settings.grace.as_secs()), (60, 30));
+        assert_eq!(join(&[]).settings(Some("/srv".into())).cache, PathBuf::from("/srv/cache"));
+    }
+
+    #[test]
+    fn what_is_said_wins_over_the_defaults() {
+        let args = [
             "--name",
-            "worker-0",
+            "gpu-3",
             "--cache",
             "c",
-        ]);
-        let Command::Join(join) = cli.command else { panic!("another command") };
-        assert_eq!((join.device, join.listen.as_str()), (DeviceName::Cpu, "127.0.0.1:0"));
+            "--advertise",
+            "gpu-3:7000",
+            "--patience",
+            "5",
+            "--grace",
+            "1",
+        ];
+        let settings = join(&args).settings(Some("/srv".into()));
+        assert_eq!((settings.name.as_str(), settings.cache), ("gpu-3", PathBuf::from("c")));
+        assert_eq!(settings.advertise, Some("gpu-3:7000".parse().unwrap()));
+        assert_eq!((settings.patience.as_secs(), settings.grace.as_secs()), (5, 1));
     }
 }

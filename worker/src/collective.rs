@@ -16,7 +16,7 @@ pub mod tree;
 
 pub use cancel::Cancel;
 pub use error::CollectiveError;
-pub use exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Solo};
+pub use exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Observer, Solo};
 pub use frame::{Header, Kind};
 pub use mesh::TcpMesh;
 pub use tcp::{Listener, Membership};

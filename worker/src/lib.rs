@@ -18,12 +18,14 @@ mod verbs;
 
 use std::io::{self, IsTerminal};
 use std::panic::{UnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +38,8 @@ use self::verbs::VerbError;
 
 /// Threads that move bytes; the cores belong to the trainer.
 const IO_THREADS: usize = 2;
+/// A second one ends the worker, so more are of no interest.
+const SIGNALS_WAITING: usize = 4;
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -67,20 +71,19 @@ fn start_logging(directives: &str) -> Result<(), tracing_subscriber::filter::Par
 }
 
 fn join(args: JoinArgs) -> ExitCode {
-    let JoinArgs { url, device, name, cache, listen, advertise } = args;
+    let settings = args.settings(std::env::var_os("LOCKSTEP_HOME").map(PathBuf::from));
     // Before anybody counts on this worker.
-    if let Err(error) = device::open(device) {
+    if let Err(error) = device::open(settings.device) {
         return usage(&error.to_string());
     }
-    let settings = Settings { url, name, device, cache, listen, advertise };
-    let (runtime, stop) = match start_runtime() {
+    let (runtime, signals) = match start_runtime() {
         Ok(started) => started,
         Err(error) => {
             error!(%error, "cannot start");
             return ExitCode::FAILURE;
         }
     };
-    let code = exit_code(runtime.block_on(session::run(&settings, stop_signal(stop))), &settings);
+    let code = exit_code(runtime.block_on(session::run(&settings, signals)), &settings);
     // Not by returning: the trainer may be computing still, and libtorch's destructors would pull its memory away from
     // under it, which ends in a segmentation fault as often as not.
     signal_hook::low_level::exit(code)
@@ -98,7 +101,7 @@ fn exit_code(result: Result<(), SessionError>, settings: &Settings) -> i32 {
         Err(error) => {
             error!(worker = settings.name, "{error}");
             match error.kind() {
-                FailureKind::Run => 1,
+                FailureKind::Run | FailureKind::Worker => 1,
                 FailureKind::Data => 3,
                 FailureKind::Cluster => 4,
             }
@@ -107,20 +110,20 @@ fn exit_code(result: Result<(), SessionError>, settings: &Settings) -> i32 {
 }
 
 /// Signals are listened for from here on, also those that come while the session starts.
-fn start_runtime() -> io::Result<(Runtime, [Signal; 2])> {
+fn start_runtime() -> io::Result<(Runtime, mpsc::Receiver<StopSignal>)> {
     let runtime = Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build()?;
-    let signals = {
+    let (sender, signals) = mpsc::channel(SIGNALS_WAITING);
+    let (interrupt, terminate) = {
         let _entered = runtime.enter();
-        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
+    runtime.spawn(pass_on(interrupt, StopSignal::Interrupt, sender.clone()));
+    runtime.spawn(pass_on(terminate, StopSignal::Terminate, sender));
     Ok((runtime, signals))
 }
 
-async fn stop_signal([mut interrupt, mut terminate]: [Signal; 2]) -> StopSignal {
-    tokio::select! {
-        _ = interrupt.recv() => StopSignal::Interrupt,
-        _ = terminate.recv() => StopSignal::Terminate,
-    }
+async fn pass_on(mut signal: Signal, as_one: StopSignal, signals: mpsc::Sender<StopSignal>) {
+    while signal.recv().await.is_some() && signals.send(as_one).await.is_ok() {}
 }
 
 fn devices(args: &OutputArgs) -> ExitCode {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Generation, Metrics, Position, RunSpec, Split, Step, WorkerName};
+use crate::{Epoch, Generation, Metrics, Position, RunSpec, Split, Step, Term, WorkerBounds, WorkerName};
 
 /// One durable fact about a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,11 +17,17 @@ pub enum Entry {
         spec: RunSpec,
         origin: Origin,
     },
-    /// The run goes on from a checkpoint, or from the start where there is none. Whatever lay beyond is undone.
+    /// A coordinator takes the run over: after a crash while its workers went on, or to go on with a run that had
+    /// ended or died.
+    TakenOver {
+        term: Term,
+        workers: WorkerBounds,
+        epochs: u32,
+    },
+    /// No worker has the run's state any more: it goes on from a checkpoint, or from the start where there is none.
+    /// Whatever lay beyond is undone.
     Resumed {
         position: Position,
-        workers: u32,
-        epochs: u32,
         /// Checkpoints that did not verify.
         damaged: Vec<Step>,
     },
@@ -30,6 +36,8 @@ pub enum Entry {
         members: Vec<MemberEntry>,
         position: Position,
     },
+    /// All members of a generation have made their first step in it: what the change cost.
+    GenerationStarted(Receipt),
     EpochEnded(EpochRow),
     CheckpointStored(CheckpointEntry),
     CheckpointDeleted {
@@ -39,6 +47,22 @@ pub enum Entry {
         worker: WorkerName,
         generation: Generation,
         reason: String,
+        /// The last lines of its log, where they can be read.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        log: Vec<String>,
+    },
+    /// A worker left on purpose, at a boundary.
+    WorkerLeft {
+        worker: WorkerName,
+        generation: Generation,
+    },
+    /// A member computes slower than the others, who wait for it.
+    Straggler {
+        worker: WorkerName,
+        generation: Generation,
+        /// Its own time for a shard of a step, and the median of the others'.
+        shard_ms: f64,
+        others_ms: f64,
     },
     StopRequested,
     /// The test split, once, with the best weights.
@@ -65,6 +89,48 @@ pub struct Origin {
     pub weights_digest: Option<String>,
     /// Class names by label.
     pub classes: Vec<String>,
+}
+
+/// Why a generation gave way to the next one, and what that cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub generation: Generation,
+    pub cause: Cause,
+    /// The worker that it was about, where there is one.
+    pub culprit: Option<WorkerName>,
+    pub reason: String,
+    pub position: Position,
+    /// From the last sign of life to the moment when the coordinator knew.
+    pub detect_ms: u64,
+    /// From there until the members had paused.
+    pub halt_ms: u64,
+    /// From there until they were told to begin.
+    pub agree_ms: u64,
+    /// The slowest member's time to connect with all others.
+    pub connect_ms: u64,
+    /// The slowest member's time to send, receive or load the replica's state.
+    pub state_ms: u64,
+    /// The slowest member's time from there to the end of the first step.
+    pub first_step_ms: u64,
+    /// From the last sign of life to the end of the first step.
+    pub total_ms: u64,
+    /// Steps that had to be computed again, the interrupted one included.
+    pub steps_lost: u64,
+}
+
+/// Why a generation begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The first one of this coordinator's life.
+    Start,
+    Join,
+    Leave,
+    /// A worker is dead, silent or stuck.
+    Loss,
+    /// Connections between members broke; all of them live.
+    Link,
+    Stop,
 }
 
 /// A member of a generation; its rank is its place in the list.
@@ -151,4 +217,6 @@ pub enum FailureKind {
     Data,
     /// A worker or the network.
     Cluster,
+    /// This one worker's own: another process may do better.
+    Worker,
 }

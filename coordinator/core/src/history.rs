@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    CheckpointEntry, Entry, Epoch, EpochRow, Generation, Metrics, Origin, Outcome, Position, RunSpec, Step,
+    CheckpointEntry, Entry, Epoch, EpochRow, Generation, MemberEntry, Metrics, Origin, Outcome, Position,
+    RunSpec, Step, Term,
 };
 
 /// What a restart knows of a run.
@@ -11,8 +12,12 @@ use crate::{
 pub struct History {
     pub spec: RunSpec,
     pub origin: Origin,
+    /// The newest coordinator's.
+    pub term: Term,
     /// The newest generation that began.
     pub generation: Generation,
+    /// Its members, by rank.
+    pub members: Vec<MemberEntry>,
     /// One row per finished epoch, in order.
     pub rows: Vec<EpochRow>,
     pub checkpoints: BTreeMap<Step, CheckpointEntry>,
@@ -26,7 +31,9 @@ impl History {
         Self {
             spec,
             origin,
+            term: Term(1),
             generation: Generation::default(),
+            members: Vec::new(),
             rows: Vec::new(),
             checkpoints: BTreeMap::new(),
             tested: None,
@@ -47,15 +54,21 @@ impl History {
     pub fn fold(&mut self, entry: &Entry) {
         match entry {
             Entry::Created { spec, origin } => *self = Self::new(spec.clone(), origin.clone()),
-            Entry::Resumed { position, workers, epochs, damaged } => {
-                self.rows.retain(|row| row.epoch < position.epoch);
-                self.checkpoints.retain(|step, _| *step <= position.step && !damaged.contains(step));
+            Entry::TakenOver { term, workers, epochs } => {
+                self.term = *term;
                 self.spec.workers = *workers;
                 self.spec.epochs = *epochs;
                 self.tested = None;
                 self.outcome = None;
             }
-            Entry::GenerationBegan { generation, .. } => self.generation = *generation,
+            Entry::Resumed { position, damaged } => {
+                self.rows.retain(|row| row.epoch < position.epoch);
+                self.checkpoints.retain(|step, _| *step <= position.step && !damaged.contains(step));
+            }
+            Entry::GenerationBegan { generation, members, .. } => {
+                self.generation = *generation;
+                self.members.clone_from(members);
+            }
             Entry::EpochEnded(row) => self.rows.push(row.clone()),
             Entry::CheckpointStored(checkpoint) => {
                 self.checkpoints.insert(checkpoint.position.step, checkpoint.clone());
@@ -65,7 +78,11 @@ impl History {
             }
             Entry::Tested { step, metrics } => self.tested = Some((*step, *metrics)),
             Entry::Ended { outcome } => self.outcome = Some(outcome.clone()),
-            Entry::WorkerLost { .. } | Entry::StopRequested => {}
+            Entry::GenerationStarted(_)
+            | Entry::WorkerLost { .. }
+            | Entry::WorkerLeft { .. }
+            | Entry::Straggler { .. }
+            | Entry::StopRequested => {}
         }
     }
 

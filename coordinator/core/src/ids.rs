@@ -24,6 +24,10 @@ number! {
     Generation(u64)
 }
 number! {
+    /// Number of a coordinator's life over a run, the fencing token between coordinators. The first is 1.
+    Term(u64)
+}
+number! {
     /// One pass over the training split, 0-based.
     Epoch(u32)
 }
@@ -34,6 +38,22 @@ number! {
 number! {
     /// Milliseconds since the Unix epoch, by the coordinator's clock.
     Time(u64)
+}
+
+impl Term {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Epoch {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 impl Generation {

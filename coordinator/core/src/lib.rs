@@ -23,15 +23,18 @@ mod retention;
 mod run;
 mod status;
 
-pub use entry::{CheckpointEntry, Entry, EpochRow, FailureKind, LedgerRow, MemberEntry, Origin, Outcome};
+pub use entry::{
+    Cause, CheckpointEntry, Entry, EpochRow, FailureKind, LedgerRow, MemberEntry, Origin, Outcome, Receipt,
+};
 pub use epoch::{Disagreement, combine_blocks};
 pub use event::{
-    Begin, BlockMetrics, Effect, EpochReport, Event, Message, Peer, Progress, Reject, Verdict, WorkerInfo,
+    Activity, Admission, Attached, Begin, BlockMetrics, Broken, Effect, EpochReport, Event, Heartbeat,
+    Message, Peer, Progress, Reject, Start, StartTimings, Verdict, WorkerInfo,
 };
 pub use history::History;
-pub use ids::{Epoch, Generation, Position, Step, Time, WorkerName};
+pub use ids::{Epoch, Generation, Position, Step, Term, Time, WorkerName};
 pub use metrics::Metrics;
 pub use placement::shard_blocks;
 pub use run::Run;
-pub use spec::{Restore, RunSpec, SelectSpec, Split};
+pub use spec::{Restore, RunSpec, SelectSpec, Split, WorkerBounds};
 pub use status::{Status, WorkerStatus};

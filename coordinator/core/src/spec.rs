@@ -45,11 +45,28 @@ pub struct SelectSpec {
     pub patience: u32,
 }
 
+/// How many workers a run goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerBounds {
+    /// With fewer it waits.
+    pub min: u32,
+    /// So many are waited for at the start, for a while.
+    pub start: u32,
+    /// More are refused.
+    pub max: u32,
+}
+
+impl WorkerBounds {
+    /// Starts with `workers`, and goes on with whoever is left of them.
+    pub fn fixed(workers: u32) -> Self {
+        Self { min: 1, start: workers, max: workers }
+    }
+}
+
 /// A run's settings. All but `workers` and `epochs` stay as they are for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSpec {
-    /// Members of a generation.
-    pub workers: u32,
+    pub workers: WorkerBounds,
     pub shards: u32,
     pub epochs: u32,
     pub steps_per_epoch: u64,
@@ -65,8 +82,10 @@ pub struct RunSpec {
     pub ema: bool,
     /// Newest checkpoints kept besides the best one as of each, at least 1.
     pub keep: u32,
-    /// How long the workers may take to join and to get ready.
+    /// How long the first workers may take to join and to get ready.
     pub join_timeout_ms: u64,
+    /// A worker that is not heard of for so long is lost.
+    pub lease_ms: u64,
 }
 
 impl RunSpec {

@@ -1,6 +1,9 @@
 //! What a person sees of a run while it goes: a bar on a terminal, one line for training and one for evaluation per
 //! epoch everywhere.
 
+mod downloads;
+mod membership;
+mod waiting;
 mod words;
 
 use std::io::{self, Write as _};
@@ -8,15 +11,18 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lockstep_core::{Entry, EpochRow, Outcome, Position, WorkerName};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::MissedTickBehavior;
 
-use crate::data::DataProgress;
-use crate::download::DownloadProgress;
+use self::membership::Membership;
+use self::waiting::{LOOK_EVERY, Waiting};
 use crate::driver::Notice;
-use crate::launch::Launch;
+use crate::launch::{Launch, Views};
+use crate::local::LocalNews;
 use crate::recipe::Recipe;
 
-pub(super) use words::{counted, duration};
+pub(super) use self::downloads::DownloadBar;
+pub(super) use self::words::{counted, duration};
 
 /// Follows one run.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub(super) struct Console {
     learning_ms: u64,
     best: Option<EpochRow>,
     run_path: std::path::PathBuf,
+    membership: Membership,
+    waiting: Waiting,
 }
 
 impl Console {
@@ -57,6 +65,7 @@ impl Console {
             counted(spec.epochs, "epoch"),
             counted(spec.steps_per_epoch, "step"),
         );
+        tell_who_may_join(launch);
         Self {
             bar,
             epochs: spec.epochs,
@@ -67,29 +76,63 @@ impl Console {
             learning_ms: history.rows.iter().map(|row| row.train_ms + row.eval_ms).sum(),
             best: history.best().cloned(),
             run_path: launch.folder.path().to_owned(),
+            membership: Membership::new(launch.folder.name(), &history.members),
+            waiting: Waiting::default(),
         }
     }
 
     /// Tells of everything until the run ends.
-    pub(super) async fn listen(mut self, mut notices: broadcast::Receiver<Notice>) {
+    pub(super) async fn listen(mut self, views: Views) {
+        let Views { mut notices, mut local, driver } = views;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match notices.recv().await {
-                Ok(Notice::Entry(entry)) => self.entry(&entry),
-                Ok(Notice::Progress { worker, progress }) => self.progress(&worker, &progress),
-                // Progress that was missed is not missed; entries are in events.jsonl.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => break,
+            tokio::select! {
+                // What the run says of a worker comes before what becomes of its slot.
+                biased;
+                notice = notices.recv() => match notice {
+                    Ok(Notice::Entry(entry)) => self.entry(&entry),
+                    Ok(Notice::Progress { worker, progress }) => self.progress(&worker, &progress),
+                    Ok(Notice::Disconnected { .. }) => {}
+                    // Progress that was missed is not missed; entries are in events.jsonl.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                },
+                Some(news) = local.recv() => self.news(&news),
+                _ = looks.tick() => {
+                    // None once the run is over.
+                    if let Some(status) = driver.status().await
+                        && let Some(line) = self.waiting.look(&status)
+                    {
+                        self.note(&line);
+                    }
+                }
             }
         }
         self.bar.finish_and_clear();
     }
 
-    fn progress(&self, worker: &WorkerName, progress: &lockstep_core::Progress) {
+    fn news(&self, news: &LocalNews) {
+        self.note(&match news {
+            LocalNews::Restarting { worker, after, restart, of } => {
+                format!("{worker} is started again in {} ms ({restart} of {of})", after.as_millis())
+            }
+            LocalNews::GivenUp { worker, restarts } => {
+                format!(
+                    "{worker} is not started again, after {}; the others go on",
+                    counted(*restarts, "restart")
+                )
+            }
+        });
+    }
+
+    fn progress(&mut self, worker: &WorkerName, progress: &lockstep_core::Progress) {
         // Members step together; one of them speaks for all.
-        if worker.0 != "worker-0" {
+        if !self.membership.speaks(worker) {
             return;
         }
         let Position { epoch, step } = progress.position;
+        self.start.get_or_insert(step.0);
         let in_epoch = step.0 - u64::from(epoch.0) * self.steps_per_epoch;
         self.bar.set_prefix(format!("epoch {}/{}", epoch.0 + 1, self.epochs));
         self.bar.set_position(in_epoch);
@@ -110,19 +153,15 @@ impl Console {
     }
 
     fn entry(&mut self, entry: &Entry) {
+        for line in self.membership.lines(entry) {
+            self.note(&line);
+        }
         match entry {
-            Entry::GenerationBegan { generation, members, position } => {
+            Entry::GenerationBegan { position, .. } => {
                 self.started = Instant::now();
                 self.start = Some(position.step.0);
-                let devices: Vec<&str> = members.iter().map(|member| member.device.as_str()).collect();
-                self.note(&format!(
-                    "generation {generation}: {} ({})",
-                    counted(members.len() as u64, "worker"),
-                    devices.join(", ")
-                ));
             }
             Entry::EpochEnded(row) => self.epoch(row),
-            Entry::WorkerLost { worker, reason, .. } => self.note(&format!("lost {worker}: {reason}")),
             Entry::StopRequested => self.note("stopping after this step; once more aborts"),
             Entry::Tested { metrics, .. } => {
                 let best = self.best.as_ref().map_or(0, |row| row.epoch.0 + 1);
@@ -135,11 +174,7 @@ impl Console {
                 ));
             }
             Entry::Ended { outcome: Outcome::Done { early } } => self.done(*early),
-            Entry::Ended { .. }
-            | Entry::Created { .. }
-            | Entry::Resumed { .. }
-            | Entry::CheckpointStored(_)
-            | Entry::CheckpointDeleted { .. } => {}
+            _ => {}
         }
     }
 
@@ -221,64 +256,18 @@ impl Console {
     }
 }
 
-/// A download's progress bar; where no terminal is, a line at its beginning.
-#[derive(Debug, Default)]
-pub(super) struct DownloadBar {
-    bar: std::sync::Mutex<Option<ProgressBar>>,
-}
-
-impl DownloadProgress for DownloadBar {
-    fn begin(&self, name: &str, bytes_total: Option<u64>, bytes_done: u64) {
-        let bar = ProgressBar::with_draw_target(bytes_total, ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(name.to_owned());
-        bar.set_position(bytes_done);
-        if bar.is_hidden() {
-            eprintln!("downloading {name}");
-        }
-        if let Ok(mut held) = self.bar.lock() {
-            *held = Some(bar);
-        }
-    }
-
-    fn advance(&self, bytes_done: u64) {
-        if let Ok(held) = self.bar.lock()
-            && let Some(bar) = &*held
-        {
-            bar.set_position(bytes_done);
-        }
-    }
-
-    fn end(&self) {
-        if let Ok(mut held) = self.bar.lock()
-            && let Some(bar) = held.take()
-        {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl DataProgress for DownloadBar {
-    fn begin_pictures(&self, work: &str, pictures_total: u64) {
-        let bar = ProgressBar::with_draw_target(Some(pictures_total), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(work.to_owned());
-        if bar.is_hidden() {
-            eprintln!("{work}: {pictures_total}");
-        }
-        if let Ok(mut held) = self.bar.lock() {
-            *held = Some(bar);
-        }
-    }
-
-    fn advance_pictures(&self, pictures_done: u64) {
-        self.advance(pictures_done);
-    }
-
-    fn end_pictures(&self) {
-        self.end();
+/// Where the run has room for more workers than are started here.
+fn tell_who_may_join(launch: &Launch) {
+    let plan = &launch.workers;
+    let bounds = plan.bounds;
+    if bounds.start < bounds.max {
+        eprintln!(
+            "{} of at most {} here; more may join: lockstep-worker join {} --name worker-{} --cache {}",
+            counted(bounds.start, "worker"),
+            bounds.max,
+            plan.url,
+            bounds.start,
+            plan.cache.display()
+        );
     }
 }

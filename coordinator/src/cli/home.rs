@@ -57,8 +57,13 @@ impl From<FolderError> for CliError {
         match error {
             FolderError::Exists { name, .. } => Self::new(code::USAGE, message)
                 .hint(format!("go on with it by `lockstep resume {name}`, or choose another --name")),
-            FolderError::Locked { .. } => {
-                Self::new(code::USAGE, message).hint("wait for it, or stop it with Ctrl-C there")
+            FolderError::Locked { name, serving } => {
+                let who = serving.map_or_else(String::new, |serving| {
+                    format!(" (process {}, at {})", serving.pid, serving.address)
+                });
+                Self::new(code::USAGE, message).hint(format!(
+                    "`lockstep status {name}` tells how it goes; wait for it{who}, or stop it with Ctrl-C there"
+                ))
             }
             FolderError::Missing { .. } | FolderError::Name { .. } => Self::new(code::USAGE, message),
             FolderError::Io { .. } => Self::new(code::FAILED, message),

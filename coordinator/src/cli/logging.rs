@@ -1,12 +1,16 @@
 //! Logs of the coordinator: warnings to stderr, everything asked for to the run's log file.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 
 use clap::Args;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::{CliError, code};
@@ -37,11 +41,65 @@ impl LogArgs {
 pub(super) fn start(filter: EnvFilter, file: &Path) -> io::Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(file)?;
     let to_file = fmt::layer().with_ansi(false).with_writer(std::sync::Mutex::new(file)).with_filter(filter);
-    let colors =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let to_stderr = fmt::layer().without_time().with_target(false).with_ansi(colors).with_writer(io::stderr);
+    let to_stderr = fmt::layer().event_format(ForPeople).with_ansi(false).with_writer(io::stderr);
     let to_stderr = to_stderr.with_filter(LevelFilter::WARN);
     // A second run in one process (tests) keeps the first one's subscriber.
     drop(tracing_subscriber::registry().with(to_file).with(to_stderr).try_init());
     Ok(())
+}
+
+/// Like every other warning on the console: the word and the message, and no spans.
+struct ForPeople;
+
+impl<S, N> FormatEvent<S, N> for ForPeople
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        write!(writer, "{}: ", if *event.metadata().level() == Level::ERROR { "error" } else { "warning" })?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn warnings_read_like_all_others() {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer = fmt::layer().event_format(ForPeople).with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _span = tracing::info_span!("run", run = "a").entered();
+            tracing::warn!("the checkpoint of step 3 is not used");
+            tracing::warn!(step = 4, "it cannot be deleted");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "warning: the checkpoint of step 3 is not used");
+        assert_eq!(lines[1], "warning: it cannot be deleted step=4");
+    }
 }

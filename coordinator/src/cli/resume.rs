@@ -1,22 +1,24 @@
-//! `lockstep resume`: find the run, find the newest checkpoint that is whole, go on from it.
+//! `lockstep resume`: find the run and whoever of its workers lives, and go on: with them where they are, else from the
+//! newest checkpoint that is whole.
 
 use std::collections::BTreeSet;
 
 use clap::Args;
-use lockstep_core::{History, Outcome, Position, Run, Step};
+use lockstep_core::{History, MemberEntry, Outcome, Run, WorkerName};
 
+use super::cluster::{ClusterArgs, Workers};
 use super::console::counted;
 use super::home::{Home, HomeArgs};
 use super::logging::{self, LogArgs};
-use super::train::{self, ClusterArgs};
+use super::train;
 use super::{CliError, code, inputs};
 use crate::convert;
 use crate::driver::now;
 use crate::journal::Journal;
-use crate::launch::Launch;
-use crate::local::WorkerBinary;
+use crate::launch::{Launch, LocalPlan};
+use crate::local::{Survivor, WorkerBinary};
 use crate::recipe::Recipe;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{RunFolder, Serving};
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
@@ -46,9 +48,13 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
     let recipe = Recipe::from_toml_str(&history.origin.recipe, "the run's recipe")?;
     let epochs = epochs(&history, args.epochs, &name)?;
     let binary = WorkerBinary::find()?;
-    let workers = args.cluster.asked_for().unwrap_or(history.spec.workers);
-    let workers = train::no_idle_workers(workers, history.spec.shards);
-    let listener = args.cluster.listen()?;
+    let workers = args.cluster.asked_for()?.unwrap_or_else(|| Workers::of(history.spec.workers));
+    let workers = workers.none_idle(history.spec.shards);
+    let bounds = workers.bounds(&binary, recipe.threads);
+    // There only when that coordinator was killed; the folder's lock says that it is gone.
+    let before = Serving::read(folder.path());
+    let listener = args.cluster.listen(before.as_ref().map(|before| before.address))?;
+    let worker_url = args.cluster.worker_url(&listener)?;
     logging::start(filter, &folder.log("coordinator")).map_err(anyhow::Error::from)?;
 
     find_data(&history, &recipe, &home)?;
@@ -56,29 +62,28 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         Ok(samples) => samples,
         Err(error) => return Err(inputs::plan_error(&error)),
     };
-    let (position, damaged) = start_point(&history, &folder)?;
     let recipe = with_epochs(recipe, epochs)?;
     folder.write_recipe(&recipe.to_toml()).map_err(anyhow::Error::from)?;
-    let facts = train::facts(&binary, &recipe, &history.origin, workers);
+    let facts = train::facts(&binary, &recipe, &history.origin, bounds);
     let origin = history.origin.clone();
-    let (run, effects) = Run::resume(now(), history, position, damaged, workers, epochs);
+    let survivors = survivors(before.as_ref(), &worker_url, workers);
+    let expected = expected(&history, before.as_ref(), &survivors);
+    let (run, effects) = Run::take_over(now(), history, bounds, epochs, expected);
     let plan = convert::plan(&name, &recipe, samples, &run.history().spec, &origin);
     train::show_what_trains(&recipe, origin.classes.len());
-    eprintln!("run {name} goes on from epoch {}, step {}", position.epoch.0 + 1, position.step);
-    let launch = Launch {
-        run,
-        effects,
-        folder,
-        journal,
-        plan,
-        facts,
-        blobs: home.blobs,
-        cache: home.cache,
+    let local = LocalPlan {
+        bounds,
+        needs: workers.needs(),
+        max_restarts: recipe.max_restarts,
         binary,
-        workers,
+        url: worker_url,
+        cache: home.cache,
         log_level: args.log.level(),
-        listener,
+        arguments: args.cluster.worker_arguments,
+        survivors,
     };
+    let launch =
+        Launch { run, effects, folder, journal, plan, facts, blobs: home.blobs, listener, workers: local };
     train::start(launch, &recipe)
 }
 
@@ -150,27 +155,33 @@ fn history_samples(history: &History, recipe: &Recipe) -> Result<convert::Sample
     convert::SampleCounts::new(recipe, history.origin.train_samples, history.origin.test_samples)
 }
 
-/// Where to go on, and which checkpoints do not verify. Those are told of and set aside.
-fn start_point(history: &History, folder: &RunFolder) -> Result<(Position, Vec<Step>), CliError> {
-    let mut verified = BTreeSet::new();
-    let mut damaged = Vec::new();
-    for step in history.checkpoints.keys().rev() {
-        match folder.checkpoints().verify(*step) {
-            Ok(_) => {
-                verified.insert(*step);
-            }
-            Err(damage) => {
-                eprintln!("warning: the checkpoint of step {step} is not used: {damage}");
-                folder.checkpoints().set_aside(*step).map_err(anyhow::Error::from)?;
-                damaged.push(*step);
-            }
+/// Workers that an earlier coordinator of the run has left behind, where it was killed. Those that cannot find this
+/// one, or that the run has no room for any more, are ended.
+fn survivors(before: Option<&Serving>, worker_url: &str, workers: Workers) -> Vec<Survivor> {
+    let Some(before) = before else { return Vec::new() };
+    let mut names = BTreeSet::new();
+    let (kept, ended): (Vec<Survivor>, Vec<Survivor>) =
+        Survivor::of(&before.worker_url).into_iter().partition(|survivor| {
+            let has_room = names.len() < workers.max() as usize;
+            before.worker_url == worker_url && has_room && names.insert(survivor.name.clone())
+        });
+    ended.iter().for_each(Survivor::kill);
+    for (survivors, what) in [(&kept, "goes on"), (&ended, "is ended")] {
+        for Survivor { name, pid, .. } in survivors {
+            eprintln!("{name} (process {pid}) has outlived its coordinator and {what}");
         }
     }
-    let position = history.resume_point(&verified).unwrap_or_default();
-    if position == Position::default() && !history.checkpoints.is_empty() {
-        eprintln!("warning: no checkpoint is whole; the run starts again, which gives the same weights");
-    }
-    Ok((position, damaged))
+    kept
+}
+
+/// Members that may come back: survivors, and whoever is on another machine.
+fn expected(history: &History, before: Option<&Serving>, survivors: &[Survivor]) -> BTreeSet<WorkerName> {
+    let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let may_live = |member: &&MemberEntry| {
+        let survives = survivors.iter().any(|survivor| survivor.name == member.worker);
+        survives || (before.is_some() && member.host != here.trim_end())
+    };
+    history.members.iter().filter(may_live).map(|member| member.worker.clone()).collect()
 }
 
 #[cfg(test)]

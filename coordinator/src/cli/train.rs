@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use lockstep_core::{FailureKind, Origin, Outcome, Run};
+use lockstep_core::{FailureKind, Origin, Outcome, Reject, Run, WorkerBounds};
 
+use super::cluster::ClusterArgs;
 use super::console::Console;
 use super::home::{Home, HomeArgs};
 use super::logging::{self, LogArgs};
@@ -14,7 +15,7 @@ use crate::convert;
 use crate::data::ResolvedData;
 use crate::driver::now;
 use crate::freezing;
-use crate::launch::{Aborted, Ended, Launch, StopSignal, launch};
+use crate::launch::{Aborted, Ended, Launch, LocalPlan, StopSignal, launch};
 use crate::local::{BinaryError, WorkerBinary};
 use crate::plot::{self, Picture, Tile};
 use crate::recipe::{Loaded, Recipe};
@@ -35,55 +36,19 @@ pub(super) struct TrainArgs {
     log: LogArgs,
 }
 
-/// How many workers, and where they find the coordinator.
-#[derive(Debug, Args)]
-pub(super) struct ClusterArgs {
-    /// Worker processes; default: one per GPU, else 2
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    workers: Option<u32>,
-    /// Where the coordinator listens, on this machine only; port 0 takes any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    listen: std::net::SocketAddr,
-}
-
-impl ClusterArgs {
-    /// A listener, before anything else is made.
-    pub(super) fn listen(&self) -> Result<std::net::TcpListener, CliError> {
-        if !self.listen.ip().is_loopback() {
-            return Err(CliError::new(
-                code::USAGE,
-                format!("{} is not an address of this machine alone", self.listen),
-            )
-            .hint("a local run needs no other: leave --listen out, or use 127.0.0.1:PORT"));
-        }
-        std::net::TcpListener::bind(self.listen).map_err(|error| {
-            CliError::new(code::CLUSTER, format!("cannot listen on {}: {error}", self.listen))
-                .hint("choose another port with --listen, or leave it out to take any free one")
-        })
-    }
-
-    /// As many as asked for, else one per GPU, else two.
-    pub(super) fn workers(&self, binary: &WorkerBinary) -> u32 {
-        let gpus = binary.preferred_devices().iter().filter(|device| *device != "cpu").count() as u32;
-        self.workers.unwrap_or(if gpus > 0 { gpus } else { 2 })
-    }
-
-    pub(super) fn asked_for(&self) -> Option<u32> {
-        self.workers
-    }
-}
-
 pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     let filter = args.log.filter()?;
     if let Some(name) = &args.name {
         RunFolder::path_of(Path::new(""), name)?;
     }
     let binary = WorkerBinary::find()?;
-    let workers = args.cluster.workers(&binary);
-    let Loaded { recipe, warnings, .. } = Recipe::load(&args.source.sources(workers))?;
+    let workers = args.cluster.workers(&binary)?;
+    let Loaded { recipe, warnings, .. } = Recipe::load(&args.source.sources(workers.max()))?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let workers = no_idle_workers(workers, recipe.shards);
-    let listener = args.cluster.listen()?;
+    let workers = workers.none_idle(recipe.shards);
+    let bounds = workers.bounds(&binary, recipe.threads);
+    let listener = args.cluster.listen(None)?;
+    let worker_url = args.cluster.worker_url(&listener)?;
     let home = args.home.open()?;
     let name = args.name.unwrap_or_else(|| default_name(&recipe));
     refuse_existing(&home, &name)?;
@@ -91,7 +56,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     let data = inputs::resolve_data(&recipe, &home)?;
     let weights_digest = inputs::resolve_weights(&recipe, data.classes.len(), &home)?;
     let samples = inputs::sample_counts(&recipe, &data)?;
-    let spec = convert::run_spec(&recipe, samples, workers).map_err(|error| inputs::plan_error(&error))?;
+    let spec = convert::run_spec(&recipe, samples, bounds).map_err(|error| inputs::plan_error(&error))?;
     let origin = Origin {
         recipe: recipe.to_toml(),
         data_digest: data.digest.clone(),
@@ -111,22 +76,21 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     logging::start(filter, &folder.log("coordinator")).map_err(cannot)?;
     draw_samples(&folder, &data);
     let journal = home.journal()?;
-    let facts = facts(&binary, &recipe, &origin, workers);
+    let facts = facts(&binary, &recipe, &origin, bounds);
     let (run, effects) = Run::create(now(), spec, origin);
-    let launch = Launch {
-        run,
-        effects,
-        folder,
-        journal,
-        plan,
-        facts,
-        blobs: home.blobs,
-        cache: home.cache,
+    let local = LocalPlan {
+        bounds,
+        needs: workers.needs(),
+        max_restarts: recipe.max_restarts,
         binary,
-        workers,
+        url: worker_url,
+        cache: home.cache,
         log_level: args.log.level(),
-        listener,
+        arguments: args.cluster.worker_arguments,
+        survivors: Vec::new(),
     };
+    let launch =
+        Launch { run, effects, folder, journal, plan, facts, blobs: home.blobs, listener, workers: local };
     start(launch, &recipe)
 }
 
@@ -139,12 +103,16 @@ pub(super) fn start(start: Launch, recipe: &Recipe) -> Result<u8, CliError> {
         .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
     let name = start.folder.name().to_owned();
     let console = Console::new(&start, recipe);
-    let ended = runtime.block_on(launch(start, |notices| tokio::spawn(console.listen(notices))));
+    let ended = runtime.block_on(launch(start, |views| tokio::spawn(console.listen(views))));
     match ended {
         Ok(ended) => conclude(&ended),
         Err(error) => match error.downcast_ref::<Aborted>() {
             Some(Aborted(signal)) => Err(CliError::new(exit_code(*signal), "aborted, without a checkpoint")
                 .hint(format!("`lockstep resume {name}` goes on from the last one"))),
+            None if matches!(error.downcast_ref(), Some(Reject::Fenced { .. })) => {
+                Err(CliError::new(code::CLUSTER, format!("{error:#}"))
+                    .hint(format!("`lockstep status {name}` tells how the run goes there")))
+            }
             None => {
                 Err(CliError::from(error)
                     .hint(format!("when that is mended, `lockstep resume {name}` goes on")))
@@ -162,14 +130,14 @@ fn conclude(ended: &Ended) -> Result<u8, CliError> {
             Ok(ended.signal.map_or(0, exit_code))
         }
         Outcome::Failed { reason, kind } => {
-            for exit in ended.exits.iter().filter(|exit| exit.status.code() != Some(0)) {
+            for exit in ended.exits.iter().filter(|exit| exit.went_wrong()) {
                 eprintln!("{} ended ({}); the end of {}:", exit.name, exit.describe(), exit.log.display());
                 exit.last_lines().lines().for_each(|line| eprintln!("  | {line}"));
             }
             let code = match kind {
                 FailureKind::Run => code::FAILED,
                 FailureKind::Data => code::DATA,
-                FailureKind::Cluster => code::CLUSTER,
+                FailureKind::Cluster | FailureKind::Worker => code::CLUSTER,
             };
             Err(CliError::new(code, format!("run {name} failed: {reason}"))
                 .hint(format!("when that is mended, `lockstep resume {name}` goes on")))
@@ -182,16 +150,6 @@ fn exit_code(signal: StopSignal) -> u8 {
         StopSignal::Interrupt => code::INTERRUPTED,
         StopSignal::Terminate => code::TERMINATED,
     }
-}
-
-/// More workers than shards would have nothing to do.
-pub(super) fn no_idle_workers(workers: u32, shards: u32) -> u32 {
-    if workers > shards {
-        eprintln!(
-            "warning: {workers} workers for {shards} shards: {shards} of them have work, so {shards} are started"
-        );
-    }
-    workers.min(shards)
 }
 
 fn default_name(recipe: &Recipe) -> String {
@@ -207,7 +165,12 @@ fn refuse_existing(home: &Home, name: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-pub(super) fn facts(binary: &WorkerBinary, recipe: &Recipe, origin: &Origin, workers: u32) -> RunFacts {
+pub(super) fn facts(
+    binary: &WorkerBinary,
+    recipe: &Recipe,
+    origin: &Origin,
+    workers: WorkerBounds,
+) -> RunFacts {
     RunFacts {
         lockstep_version: env!("CARGO_PKG_VERSION"),
         libtorch_version: binary.libtorch_version.clone(),
@@ -216,7 +179,9 @@ pub(super) fn facts(binary: &WorkerBinary, recipe: &Recipe, origin: &Origin, wor
         weights_digest: origin.weights_digest.clone(),
         classes: origin.classes.clone(),
         shards: recipe.shards,
-        workers,
+        workers: workers.start,
+        workers_min: workers.min,
+        workers_max: workers.max,
         command: std::env::args().collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! From a recipe and its data to what the core decides by and what the workers do.
 
-use lockstep_core::{Restore, RunSpec, SelectSpec, Split};
+use lockstep_core::{Restore, RunSpec, SelectSpec, Split, WorkerBounds};
 use lockstep_proto::v1 as pb;
 use thiserror::Error;
 
@@ -52,7 +52,7 @@ impl SampleCounts {
 }
 
 /// What the core decides by.
-pub fn run_spec(recipe: &Recipe, samples: SampleCounts, workers: u32) -> Result<RunSpec, PlanError> {
+pub fn run_spec(recipe: &Recipe, samples: SampleCounts, workers: WorkerBounds) -> Result<RunSpec, PlanError> {
     let Recipe { batch, shards, .. } = *recipe;
     let steps_per_epoch = samples.steps_per_epoch(batch, shards);
     if steps_per_epoch == 0 {
@@ -83,6 +83,7 @@ pub fn run_spec(recipe: &Recipe, samples: SampleCounts, workers: u32) -> Result<
         ema: recipe.train.ema_decay > 0.0,
         keep: recipe.checkpoint.keep,
         join_timeout_ms: JOIN_TIMEOUT_MS,
+        lease_ms: u64::from(recipe.lease_ms),
     })
 }
 

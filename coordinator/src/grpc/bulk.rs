@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use lockstep_core::{Event, Generation, Step};
+use lockstep_core::{Event, Step};
 use lockstep_proto::v1 as pb;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -11,7 +11,8 @@ use tonic::{Status, Streaming};
 
 use super::Services;
 use crate::convert;
-use crate::store::{Manifest, ManifestFile, WriteError};
+use crate::driver::Upload;
+use crate::store::{Manifest, ManifestFile, ManifestMetric, WriteError};
 
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -58,16 +59,15 @@ pub(super) async fn upload_checkpoint(
     else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
-    let generation = Generation(header.generation);
     let position = convert::position(header.position);
-    let manifest = manifest(services, header).await?;
+    let admitted = services.driver.admit_upload(position).await.map_err(|reject| convert::status(&reject))?;
+    let Upload::Wanted { metric } = admitted else { return Ok(()) };
+    let manifest = manifest(services, header, metric)?;
     let stored = store(services, manifest, &mut requests).await;
     let event = match &stored {
-        Ok(size_bytes) => Event::CheckpointStored { generation, position, size_bytes: *size_bytes },
-        Err(UploadError::Write(error)) => {
-            Event::CheckpointFailed { generation, position, reason: error.to_string() }
-        }
-        // The connection broke: its session tells of that.
+        Ok(size_bytes) => Event::CheckpointStored { position, size_bytes: *size_bytes },
+        Err(UploadError::Write(error)) => Event::CheckpointFailed { position, reason: error.to_string() },
+        // The connection broke: the worker comes again.
         Err(UploadError::Stream(status)) => return Err(status.clone()),
     };
     services.driver.event(event).await.map_err(|reject| convert::status(&reject))?;
@@ -86,13 +86,15 @@ enum UploadError {
     Write(WriteError),
 }
 
-async fn manifest(services: &Services, header: pb::CheckpointHeader) -> Result<Manifest, Status> {
+fn manifest(
+    services: &Services,
+    header: pb::CheckpointHeader,
+    metric: Option<ManifestMetric>,
+) -> Result<Manifest, Status> {
     if header.run != services.plan.run || header.files.len() > FILES_MAX {
         return Err(Status::invalid_argument("the header is of another run or announces too many files"));
     }
     let position = convert::position(header.position);
-    let admitted = services.driver.admit_upload(Generation(header.generation), position).await;
-    let metric = admitted.map_err(|reject| convert::status(&reject))?;
     let files = header.files.into_iter().map(|file| ManifestFile {
         name: file.name,
         size_bytes: file.size_bytes,
@@ -102,20 +104,23 @@ async fn manifest(services: &Services, header: pb::CheckpointHeader) -> Result<M
         format_version: crate::store::FORMAT_VERSION,
         lockstep_version: env!("CARGO_PKG_VERSION").to_owned(),
         run: header.run,
-        generation: header.generation,
         position,
         metric,
         files: files.collect(),
     })
 }
 
-/// Takes the files in as they come. Returns their size in bytes.
+/// Takes the files in as they come, unless they are stored already: a crash may have come between the last byte and the
+/// journal. Returns their size in bytes.
 async fn store(
     services: &Services,
     manifest: Manifest,
     requests: &mut Streaming<pb::UploadCheckpointRequest>,
 ) -> Result<u64, UploadError> {
     use pb::upload_checkpoint_request::Message;
+    if tokio::task::block_in_place(|| services.checkpoints.holds(&manifest)) {
+        return Ok(manifest.size_bytes());
+    }
     let mut writer =
         tokio::task::block_in_place(|| services.checkpoints.begin(manifest)).map_err(UploadError::Write)?;
     while let Some(request) = requests.message().await.map_err(UploadError::Stream)? {

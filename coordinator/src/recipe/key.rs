@@ -4,7 +4,7 @@
 use crate::nearest::nearest;
 
 /// Every key, dotted; sections are kept together.
-pub(crate) const KEYS: [&str; 63] = [
+pub(crate) const KEYS: [&str; 64] = [
     "seed",
     "batch",
     "shards",
@@ -13,6 +13,7 @@ pub(crate) const KEYS: [&str; 63] = [
     "threads",
     "exact",
     "max_restarts",
+    "lease_ms",
     "data.name",
     "data.path",
     "data.image_size",

@@ -3,6 +3,7 @@
 mod train;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use toml::Value;
@@ -22,6 +23,9 @@ const SHARDS_MAX: u32 = 1024;
 /// Of one process; above that libtorch's pool hurts more than it helps.
 const THREADS_MAX: u32 = 256;
 
+/// Below, a busy machine loses workers that live; above, a dead one holds the others up longer than a restart would.
+const LEASES_MS: RangeInclusive<u32> = 300..=600_000;
+
 type Read = Result<(Recipe, BTreeMap<String, Origin>), RecipeError>;
 
 /// Completes and checks; also tells where each key that has a value came from.
@@ -37,6 +41,7 @@ pub(crate) fn recipe(layers: &Layers, default_shards: u32) -> Read {
         threads: reader.count("threads", 1, 1..=THREADS_MAX)?,
         exact: reader.flag("exact", true)?,
         max_restarts: reader.count("max_restarts", 3, 0..=u32::MAX)?,
+        lease_ms: reader.count("lease_ms", 3_000, LEASES_MS)?,
         data: data(&reader, select.split)?,
         augment: augment(&reader)?,
         model: Model {

@@ -20,6 +20,7 @@ precision = \"fp32\"
 threads = 1
 exact = true
 max_restarts = 3
+lease_ms = 3000
 
 [data]
 name = \"cifar10\"

@@ -45,13 +45,17 @@ pub(super) fn results(history: &History) -> String {
     table
 }
 
-/// A row per epoch: how many samples were to be visited, how many were, and the digest of their order.
+/// A row per epoch: how many samples were to be visited, how many were, the digest of their order, and the sum of it in
+/// words.
 pub(super) fn ledger(history: &History) -> String {
-    let mut table = String::from("epoch,expected,seen,lost,repeated,dropped,digest\n");
+    let mut table = String::from("epoch,expected,seen,lost,repeated,dropped,digest,closing\n");
     for EpochRow { epoch, ledger, .. } in &history.rows {
         let LedgerRow { expected, seen, lost, repeated, dropped, digest } = ledger;
+        // No more than that: several repetitions may have been one sample's.
+        let once = seen.saturating_sub(*repeated);
+        let closing = format!("\"{once} of {expected} once, {lost} lost, {repeated} repeated\"");
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "{epoch},{expected},{seen},{lost},{repeated},{dropped},{digest}");
+        let _ = writeln!(table, "{epoch},{expected},{seen},{lost},{repeated},{dropped},{digest},{closing}");
     }
     table
 }

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{CheckpointStore, MANIFEST, Manifest, ManifestFile, UNFINISHED, name};
+use super::{CheckpointStore, MANIFEST, Manifest, ManifestFile};
 use crate::durable;
 
 /// Larger than any model here (ResNet152 with optimizer is 0.5 GB), small enough to refuse nonsense.
 const FILE_BYTES_MAX: u64 = 16 << 30;
 
-/// The only names that a checkpoint's files may bear.
+/// The files that a checkpoint holds.
 const FILE_NAMES: [&str; 2] = ["model.safetensors", "optimizer.safetensors"];
 
 /// A checkpoint under construction. Dropping it removes what was written.
@@ -38,8 +38,8 @@ struct Current {
 /// Why a checkpoint was not stored.
 #[derive(Debug, Error)]
 pub enum WriteError {
-    #[error("a checkpoint holds no file named `{0}`")]
-    Name(String),
+    #[error("a checkpoint holds {} and {}, not {names:?}", FILE_NAMES[0], FILE_NAMES[1])]
+    Files { names: Vec<String> },
     #[error("{name} of {size_bytes} bytes is larger than a checkpoint's file can be")]
     TooLarge { name: String, size_bytes: u64 },
     #[error("{name} arrived with another digest than announced")]
@@ -55,21 +55,18 @@ pub enum WriteError {
 impl CheckpointStore {
     /// Starts a checkpoint with the files that `manifest` announces.
     pub fn begin(&self, manifest: Manifest) -> Result<CheckpointWriter, WriteError> {
+        let mut names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+        names.sort_unstable();
+        if names != FILE_NAMES {
+            return Err(WriteError::Files { names: names.into_iter().map(str::to_owned).collect() });
+        }
         for ManifestFile { name, size_bytes, .. } in &manifest.files {
-            if !FILE_NAMES.contains(&name.as_str()) {
-                return Err(WriteError::Name(name.clone()));
-            }
             if *size_bytes > FILE_BYTES_MAX {
                 return Err(WriteError::TooLarge { name: name.clone(), size_bytes: *size_bytes });
             }
         }
-        let step = manifest.position.step;
-        let folder = self.folder.join(format!("{UNFINISHED}{}-{}", name(step), manifest.generation));
-        let io = |source| WriteError::Io { path: folder.clone(), source };
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(io)?;
-        }
-        fs::create_dir(&folder).map_err(io)?;
+        let folder = self.unfinished(manifest.position.step);
+        fs::create_dir(&folder).map_err(|source| WriteError::Io { path: folder.clone(), source })?;
         let store = self.clone();
         Ok(CheckpointWriter { store, manifest, folder, current: None, next: 0, finished: false })
     }
@@ -100,7 +97,8 @@ impl CheckpointWriter {
         }
     }
 
-    /// Writes the manifest and gives the checkpoint its name. It is durable when this returns.
+    /// Writes the manifest and gives the checkpoint its name, unless a whole one has it already. It is durable when this
+    /// returns.
     ///
     /// Returns the size of all files in bytes.
     pub fn finish(mut self) -> Result<u64, WriteError> {
@@ -108,19 +106,24 @@ impl CheckpointWriter {
         if let Some(current) = &self.current {
             return Err(WriteError::Short { missing_bytes: current.missing_bytes });
         }
-        let manifest = serde_json::to_vec_pretty(&self.manifest).map_err(|error| self.io(error.into()))?;
-        let path = self.store.path(self.manifest.position.step);
+        let text = self.manifest.seal().map_err(|error| self.io(error.into()))?;
+        let step = self.manifest.position.step;
+        let path = self.store.path(step);
+        let _naming = self.store.lock();
+        if self.store.holds(&self.manifest) {
+            return Ok(self.manifest.size_bytes());
+        }
         let commit = || -> io::Result<()> {
-            durable::write_file(&self.folder.join(MANIFEST), &manifest)?;
+            durable::write_file(&self.folder.join(MANIFEST), &text)?;
             durable::sync_folder(&self.folder)?;
-            // A run that went on from an earlier step stores this one again.
-            self.store.delete(self.manifest.position.step)?;
+            // A damaged one may have the name.
+            self.store.delete_locked(step)?;
             fs::rename(&self.folder, &path)?;
             durable::sync_folder(&self.store.folder)
         };
         commit().map_err(|source| WriteError::Io { path: path.clone(), source })?;
         self.finished = true;
-        Ok(self.manifest.files.iter().map(|file| file.size_bytes).sum())
+        Ok(self.manifest.size_bytes())
     }
 
     fn open_next(&mut self) -> Result<Current, WriteError> {

@@ -60,7 +60,6 @@ impl Home {
             format_version: FORMAT_VERSION,
             lockstep_version: "0".to_owned(),
             run: NAME.to_owned(),
-            generation: 1,
             position: Position { epoch: Epoch(1), step: Step(step) },
             metric: Some(ManifestMetric { name: "val/acc_top1".to_owned(), value: 0.5, epoch: 0 }),
             files: files
@@ -73,7 +72,7 @@ impl Home {
                 .collect(),
         };
         files.iter().for_each(|(name, bytes)| fs::write(folder.join(name), bytes).unwrap());
-        fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        fs::write(folder.join("manifest.json"), manifest.seal().unwrap()).unwrap();
         let link = self.run().join("checkpoints").join(pointer);
         durable::point(&link, &format!("step-{step:08}")).unwrap();
     }
@@ -165,7 +164,7 @@ fn a_run_without_an_average_says_so() {
     manifest.files[1].size_bytes = optimizer.len() as u64;
     manifest.files[1].sha256 = hex::encode(Sha256::digest(&optimizer));
     fs::write(folder.join("optimizer.safetensors"), optimizer).unwrap();
-    fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    fs::write(folder.join("manifest.json"), manifest.seal().unwrap()).unwrap();
     let error = home.find(NAME, Which::Best, true).unwrap_err();
     assert!(matches!(error, TrainedError::NoAverage { .. }), "{error}");
     assert!(error.hint().unwrap().contains("train.ema_decay"));

@@ -2,12 +2,18 @@
 
 mod plan;
 
+use std::time::Duration;
+
 use lockstep_proto::v1;
 
 use self::plan::plan;
-use super::order::{BeginOrder, Order, Welcome};
+use super::order::{BeginOrder, EvaluateOrder, Order, StartFrom, VerdictOrder, Welcome};
+use super::outgoing::Heartbeat;
+use super::{Introduction, PROTOCOL_VERSION};
 use crate::plan::{Position, Split};
-use crate::trainer::{BlockMetrics, EpochReport, EvalReport, FailureKind, Ledger, Metrics, Peer, Progress};
+use crate::trainer::{
+    BlockMetrics, EpochReport, EvalReport, FailureKind, Ledger, Metrics, Peer, Progress, Started, pulse,
+};
 
 /// A message that says too little or the impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,21 +24,36 @@ fn need<T>(field: Option<T>, what: &'static str) -> Result<T, Malformed> {
     field.ok_or(Malformed(what))
 }
 
+pub(super) fn welcome(response: v1::SessionResponse) -> Result<Welcome, Malformed> {
+    let Some(v1::session_response::Message::Welcome(welcome)) = response.message else {
+        return Err(Malformed("the first word is not a welcome"));
+    };
+    let v1::Welcome { run, plan: settings, term, lease_ms } = welcome;
+    let plan = plan(need(settings, "a welcome without a plan")?)?;
+    if run != plan.run {
+        return Err(Malformed("a welcome to one run with the plan of another"));
+    }
+    if term == 0 || lease_ms == 0 {
+        return Err(Malformed("a welcome without a term or a lease"));
+    }
+    Ok(Welcome { plan, term, lease: Duration::from_millis(lease_ms) })
+}
+
 pub(super) fn order(response: v1::SessionResponse) -> Result<Order, Malformed> {
     use v1::session_response::Message;
     Ok(match need(response.message, "it is of an unknown kind")? {
         Message::Welcome(_) => return Err(Malformed("a second welcome")),
-        Message::Prepare(v1::Prepare { generation }) => Order::Prepare { generation },
+        Message::Prepare(v1::Prepare { generation, now }) => Order::Prepare { generation, now },
         Message::Begin(begin) => Order::Begin(self::begin(begin)?),
-        Message::Verdict(v1::Verdict { generation, epoch, restore_step, save, hold }) => {
-            Order::Verdict { generation, epoch, restore_step, save, hold }
+        Message::Verdict(v1::Verdict { generation, epoch, restore_step, save, hold, keep }) => {
+            Order::Verdict(VerdictOrder { generation, epoch, restore_step, save, keep, hold })
         }
-        Message::Evaluate(evaluate) => Order::Evaluate {
+        Message::Evaluate(evaluate) => Order::Evaluate(EvaluateOrder {
             generation: evaluate.generation,
             split: split(evaluate.split())?,
             weights_step: evaluate.weights_step,
-        },
-        Message::Halt(v1::Halt { generation }) => Order::Halt { generation },
+        }),
+        Message::Stored(v1::Stored { step }) => Order::Stored { step },
         Message::Finish(v1::Finish { reason }) => Order::Finish { reason },
     })
 }
@@ -43,20 +64,31 @@ fn begin(begin: v1::Begin) -> Result<BeginOrder, Malformed> {
     if rank >= peers.len() {
         return Err(Malformed("the rank is not below the world size"));
     }
+    let from = match begin.start {
+        None => StartFrom::Initial,
+        Some(v1::begin::Start::CheckpointStep(step)) => StartFrom::Checkpoint(step),
+        Some(v1::begin::Start::SourceRank(source)) => match source as usize {
+            source if source < peers.len() => StartFrom::Peer(source),
+            _ => return Err(Malformed("the source's rank is not below the world size")),
+        },
+    };
     Ok(BeginOrder {
         generation: begin.generation,
         rank,
         peers,
         token: begin.token,
         position: position(need(begin.position, "a begin without a position")?),
-        checkpoint_step: begin.checkpoint_step,
+        from,
+        judged: begin.judged,
+        save: begin.save,
         hold: begin.hold,
     })
 }
 
 fn peer(peer: v1::Peer) -> Result<Peer, Malformed> {
-    let v1::ShardRange { start, end } = need(peer.shards, "a peer without shards")?;
-    Ok(Peer { name: peer.name, address: peer.address, shards: start..end })
+    let v1::Peer { name, address, shards, has_state } = peer;
+    let v1::ShardRange { start, end } = need(shards, "a peer without shards")?;
+    Ok(Peer { name, address, shards: start..end, has_state })
 }
 
 fn position(position: v1::Position) -> Position {
@@ -72,8 +104,37 @@ fn split(split: v1::Split) -> Result<Split, Malformed> {
     }
 }
 
-pub(super) fn welcome(welcome: v1::Welcome) -> Result<Welcome, Malformed> {
-    Ok(Welcome { run: welcome.run, plan: plan(need(welcome.plan, "a welcome without a plan")?)? })
+pub(super) fn join(introduction: Introduction) -> v1::Join {
+    let Introduction { name, device, host, pid, libtorch_version, incarnation, term } = introduction;
+    let protocol_version = PROTOCOL_VERSION;
+    v1::Join { protocol_version, name, device, host, pid, libtorch_version, incarnation, term }
+}
+
+pub(super) fn heartbeat(heartbeat: Heartbeat) -> v1::Heartbeat {
+    use pulse::Activity;
+    let Heartbeat { sequence, address, state, waiting_on, leaving } = heartbeat;
+    let pulse::State { generation, prepared, position, activity, since, broken } = state;
+    let activity = match activity {
+        Activity::Idle => v1::Activity::Unspecified,
+        Activity::Forming => v1::Activity::Forming,
+        Activity::Computing => v1::Activity::Computing,
+        Activity::Exchanging { .. } => v1::Activity::Exchanging,
+        Activity::Evaluating => v1::Activity::Evaluating,
+        Activity::AwaitingVerdict => v1::Activity::AwaitingVerdict,
+        Activity::Holding => v1::Activity::Holding,
+    };
+    v1::Heartbeat {
+        sequence,
+        address,
+        generation,
+        prepared,
+        position: position.map(wire_position),
+        activity: activity.into(),
+        waiting_on,
+        since_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        leaving,
+        broken: broken.map(|pulse::Broken { blames, reason }| v1::Broken { blames, reason }),
+    }
 }
 
 pub(super) fn wire_position(position: Position) -> v1::Position {
@@ -118,6 +179,11 @@ pub(super) fn progress(progress: Progress) -> v1::Progress {
     }
 }
 
+pub(super) fn started(started: Started) -> v1::Started {
+    let Started { generation, connect_ms, state_ms, first_step_ms } = started;
+    v1::Started { generation, connect_ms, state_ms, first_step_ms }
+}
+
 pub(super) fn epoch_report(report: EpochReport) -> v1::EpochReport {
     v1::EpochReport {
         generation: report.generation,
@@ -150,6 +216,7 @@ pub(super) fn failure_kind(kind: FailureKind) -> v1::FailureKind {
         FailureKind::Run => v1::FailureKind::Unspecified,
         FailureKind::Data => v1::FailureKind::Data,
         FailureKind::Cluster => v1::FailureKind::Cluster,
+        FailureKind::Worker => v1::FailureKind::Worker,
     }
 }
 

@@ -1,4 +1,6 @@
-//! What the coordinator says, in this crate's own words.
+//! What the coordinator says, in this crate's own words. Every order may come more than once.
+
+use std::time::Duration;
 
 use crate::plan::{Plan, Position, Split};
 use crate::trainer::Peer;
@@ -6,35 +8,27 @@ use crate::trainer::Peer;
 /// The answer to a join.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Welcome {
-    pub run: String,
     pub plan: Plan,
+    /// The coordinator's.
+    pub term: u64,
+    /// A worker that is not heard of for so long is lost.
+    pub lease: Duration,
 }
 
 /// A word on an open session.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Halt at a step boundary, get data and weights ready, answer with an address.
+    /// Pause: at the next boundary that all members share, or `now`.
     Prepare {
         generation: u64,
+        now: bool,
     },
     Begin(BeginOrder),
-    /// On an epoch: restore, save, then go on or hold.
-    Verdict {
-        generation: u64,
-        epoch: u32,
-        restore_step: Option<u64>,
-        save: bool,
-        hold: bool,
-    },
-    /// Evaluate with the weights of a stored checkpoint.
-    Evaluate {
-        generation: u64,
-        split: Split,
-        weights_step: u64,
-    },
-    /// Raise the flag.
-    Halt {
-        generation: u64,
+    Verdict(VerdictOrder),
+    Evaluate(EvaluateOrder),
+    /// The checkpoint of this step is durable.
+    Stored {
+        step: u64,
     },
     /// The session is over.
     Finish {
@@ -51,6 +45,37 @@ pub struct BeginOrder {
     pub peers: Vec<Peer>,
     pub token: Vec<u8>,
     pub position: Position,
-    pub checkpoint_step: Option<u64>,
+    pub from: StartFrom,
+    pub judged: bool,
+    pub save: bool,
     pub hold: bool,
+}
+
+/// Where the replicas come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    Initial,
+    /// The stored checkpoint of this step.
+    Checkpoint(u64),
+    /// The member of this rank.
+    Peer(usize),
+}
+
+/// On an epoch: restore, save, then go on or hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictOrder {
+    pub generation: u64,
+    pub epoch: u32,
+    pub restore_step: Option<u64>,
+    pub save: bool,
+    pub keep: bool,
+    pub hold: bool,
+}
+
+/// Evaluate with the weights of a stored checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvaluateOrder {
+    pub generation: u64,
+    pub split: Split,
+    pub weights_step: u64,
 }

@@ -22,6 +22,9 @@ pub enum CollectiveError {
     /// A payload beyond what the protocol allows, announced by a member or offered by the caller.
     #[error("a payload of {bytes} bytes from rank {rank} is larger than the {limit_bytes} allowed")]
     PayloadTooLarge { rank: usize, bytes: u64, limit_bytes: u64 },
+    /// What arrived is not what was sent.
+    #[error("a state from rank {rank} arrived damaged: {reason}")]
+    Damaged { rank: usize, reason: &'static str },
     /// The members did not all connect in time.
     #[error("no connection with ranks {missing:?} within {timeout_ms} ms")]
     ConnectTimeout { missing: Vec<usize>, timeout_ms: u64, last: Option<io::Error> },

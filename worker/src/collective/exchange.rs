@@ -1,6 +1,6 @@
-//! What a member sees of the others: who holds which shards, and the two operations that the trainer needs.
+//! What a member sees of the others: who holds which shards, and the operations that the trainer needs.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::ops::Range;
 
 use super::error::CollectiveError;
@@ -85,8 +85,34 @@ impl Group {
     }
 }
 
-/// Operations that all members enter in the same order. Each returns only once every member has entered it, so
-/// they are barriers too. After an error the members are no longer in step: drop it and form a new generation.
+/// Told whom this member waits for, again and again while it does. It must be quick: large sums call it per piece.
+pub struct Observer(Box<dyn Fn(usize) + Send + Sync>);
+
+impl Observer {
+    pub fn new(waits_for: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        Self(Box::new(waits_for))
+    }
+
+    pub(crate) fn waits_for(&self, rank: usize) {
+        (self.0)(rank);
+    }
+}
+
+impl Default for Observer {
+    /// Nobody is told.
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// Operations that all members enter in the same order. Sums and gathers return only once every member has entered
+/// them, so they are barriers too. After an error the members are no longer in step: drop it and form a new generation.
 pub trait Collective: Send + Debug {
     fn rank(&self) -> usize;
 
@@ -106,6 +132,21 @@ pub trait Collective: Send + Debug {
     /// # Errors
     /// [`CollectiveError`].
     fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError>;
+
+    /// `parts` of rank `source`, of any size, to those of `receivers`, which get them in as many buffers; the others, who
+    /// give none, return at once with none. All name the same source and receivers.
+    ///
+    /// # Errors
+    /// [`CollectiveError`].
+    fn send_state(
+        &mut self,
+        source: usize,
+        receivers: &[usize],
+        parts: &[&[u8]],
+    ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError>;
+
+    /// Has `observer` told of what sums and gathers wait for.
+    fn observe(&mut self, observer: Observer);
 }
 
 /// Checks a caller's buffers against what the group holds.
@@ -152,6 +193,17 @@ impl Collective for Solo {
         check_payload(0, payload.len() as u64)?;
         Ok(vec![payload.to_vec()])
     }
+
+    fn send_state(
+        &mut self,
+        _: usize,
+        _: &[usize],
+        _: &[&[u8]],
+    ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError> {
+        Ok(None)
+    }
+
+    fn observe(&mut self, _: Observer) {}
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ impl Kind {
     pub const FINISHED: Self = Self(2);
     /// An `all_gather`'s payload.
     pub const PAYLOAD: Self = Self(3);
+    /// A replica's state.
+    pub const STATE: Self = Self(4);
 }
 
 impl fmt::Debug for Kind {
@@ -23,6 +25,7 @@ impl fmt::Debug for Kind {
             Self::PARTIALS => "partial sums",
             Self::FINISHED => "finished sums",
             Self::PAYLOAD => "payload",
+            Self::STATE => "state",
             Self(kind) => return write!(f, "unknown kind {kind}"),
         })
     }

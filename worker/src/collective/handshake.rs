@@ -10,7 +10,7 @@ use super::error::CollectiveError;
 use super::tcp::Membership;
 
 const MAGIC: [u8; 8] = *b"lockstep";
-const PROTOCOL_VERSION: u32 = 1;
+const PROTOCOL_VERSION: u32 = 2;
 pub(crate) const TOKEN_BYTES: usize = 16;
 pub(crate) const HELLO_BYTES: usize = 8 + 4 + 8 + 32 + 32 + TOKEN_BYTES + 4 + 4;
 

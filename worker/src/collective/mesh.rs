@@ -6,15 +6,17 @@
 //! the other threads here, and tells the other members.
 
 mod reduce;
+mod state;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Scope};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::cancel::{Cancel, close};
 use super::error::CollectiveError;
-use super::exchange::{Collective, Group, MAX_PAYLOAD_BYTES, check_payload, check_tops};
+use super::exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Observer, check_payload, check_tops};
 use super::frame::{HEADER_BYTES, Header, Kind};
 use super::tree::Completion;
 
@@ -33,6 +35,7 @@ pub struct TcpMesh {
     sequence: u64,
     closed: bool,
     scratch: reduce::Scratch,
+    observer: Observer,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ impl TcpMesh {
             sequence: 0,
             closed: false,
             scratch: reduce::Scratch::default(),
+            observer: Observer::default(),
         }
     }
 
@@ -112,6 +116,19 @@ impl Collective for TcpMesh {
         check_payload(self.group.rank(), payload.len() as u64)?;
         self.operation(|mesh, sequence, failure| mesh.gather(sequence, failure, payload))
     }
+
+    fn send_state(
+        &mut self,
+        source: usize,
+        receivers: &[usize],
+        parts: &[&[u8]],
+    ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError> {
+        self.operation(|mesh, sequence, failure| mesh.transfer(sequence, failure, source, receivers, parts))
+    }
+
+    fn observe(&mut self, observer: Observer) {
+        self.observer = observer;
+    }
 }
 
 /// The first thing that went wrong in an operation; what follows from it is of no interest.
@@ -138,7 +155,7 @@ impl Failure {
         scope: &'scope Scope<'scope, '_>,
         peer: &Peer,
         send: impl FnOnce() -> Result<(), CollectiveError> + Send + 'scope,
-    ) -> Result<(), CollectiveError> {
+    ) -> Result<Sending<'scope>, CollectiveError> {
         let sending = move || {
             if let Err(error) = send() {
                 self.report(error);
@@ -146,8 +163,26 @@ impl Failure {
         };
         let thread = thread::Builder::new().name(format!("to-rank-{}", peer.rank));
         match thread.spawn_scoped(scope, sending) {
-            Ok(_) => Ok(()),
+            Ok(thread) => Ok(Sending { rank: peer.rank, thread }),
             Err(source) => Err(CollectiveError::System { what: "a sending thread", source }),
+        }
+    }
+}
+
+/// A thread that sends to one peer.
+struct Sending<'scope> {
+    rank: usize,
+    thread: ScopedJoinHandle<'scope, ()>,
+}
+
+impl Sending<'_> {
+    /// Waits until the peer has taken everything, or the failure of it is reported.
+    fn finish(self, observer: &Observer) {
+        if !self.thread.is_finished() {
+            observer.waits_for(self.rank);
+        }
+        if let Err(panic) = self.thread.join() {
+            panic::resume_unwind(panic);
         }
     }
 }
@@ -196,24 +231,28 @@ impl TcpMesh {
     fn gather(&self, sequence: u64, failure: &Failure, payload: &[u8]) -> Result<Vec<Vec<u8>>, Reported> {
         let header = Header { kind: Kind::PAYLOAD, sequence, length_bytes: payload.len() as u64 }.to_bytes();
         thread::scope(|scope| {
-            let exchange = || {
+            let mut sendings = Vec::new();
+            let mut exchange = || {
                 if payload.len() <= SMALL_BYTES {
                     let frame = [header.as_slice(), payload].concat();
                     self.peers.iter().try_for_each(|peer| peer.send(&frame))?;
                 } else {
                     for peer in &self.peers {
                         let send = move || peer.send(&header).and_then(|()| peer.send(payload));
-                        failure.spawn(scope, peer, send)?;
+                        sendings.push(failure.spawn(scope, peer, send)?);
                     }
                 }
                 let mut payloads = vec![Vec::new(); self.group.world_size()];
                 payloads[self.group.rank()] = payload.to_vec();
                 for peer in &self.peers {
+                    self.observer.waits_for(peer.rank);
                     payloads[peer.rank] = peer.receive_payload(sequence)?;
                 }
                 Ok(payloads)
             };
-            exchange().map_err(|error| failure.report(error))
+            let result = exchange().map_err(|error| failure.report(error));
+            sendings.into_iter().for_each(|sending| sending.finish(&self.observer));
+            result
         })
     }
 }

@@ -5,7 +5,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,13 @@ use super::exchange::Group;
 use super::handshake::{HELLO_BYTES, Hello};
 use super::mesh::TcpMesh;
 
-/// How often a waiting acceptor looks for callers and for a cancel.
-const POLL: Duration = Duration::from_millis(2);
+/// How often a waiting acceptor looks for callers and for a cancel: often at first, as members are told to meet at the same
+/// moment, and the whole run waits for them.
+const POLL_FIRST: Duration = Duration::from_micros(50);
+const POLL_MOST: Duration = Duration::from_millis(2);
 /// Between two attempts to reach a member that is not there yet, or still in a former generation.
-const REDIAL: Duration = Duration::from_millis(20);
+const REDIAL_FIRST: Duration = Duration::from_millis(1);
+const REDIAL_MOST: Duration = Duration::from_millis(20);
 /// The longest single attempt to dial, since it cannot be interrupted by a cancel.
 const DIAL: Duration = Duration::from_millis(500);
 /// A caller that has not introduced itself by then is sent away: no member needs more than a moment.
@@ -74,69 +78,137 @@ impl TcpMesh {
         timeout: Duration,
         cancel: &Cancel,
     ) -> Result<Self, CollectiveError> {
-        let hello = Hello::new(membership)?;
-        let world_size = membership.peers.len();
-        let mut meeting = Meeting {
-            hello,
+        let meeting = Meeting {
+            hello: Hello::new(membership)?,
             rank: membership.rank,
             deadline: Instant::now() + timeout,
             timeout,
             cancel: cancel.clone(),
-            streams: vec![None; world_size],
-            last: None,
+            last: Mutex::new(None),
         };
-        let met = meeting.dial_lower(&membership.peers).and_then(|()| meeting.accept_higher(listener));
+        let met = meeting.hold(listener, &membership.peers);
         // Whatever failed, a cancel is the reason if there was one: it closes the sockets first.
         if cancel.is_cancelled() {
             return Err(CollectiveError::Cancelled);
         }
-        met?;
-        Ok(Self::new(membership.group.clone(), std::mem::take(&mut meeting.streams), cancel.clone()))
+        Ok(Self::new(membership.group.clone(), met?, cancel.clone()))
     }
 }
 
-/// The forming of one mesh.
+/// The forming of one mesh. Everybody is dialed and heard at the same time, so that it takes no longer with many, and
+/// nobody is said to be missing who was only not asked yet.
 struct Meeting {
     hello: Hello,
     rank: usize,
     deadline: Instant,
     timeout: Duration,
     cancel: Cancel,
-    /// By rank.
-    streams: Vec<Option<Arc<TcpStream>>>,
-    last: Option<io::Error>,
+    /// What went wrong last.
+    last: Mutex<Option<io::Error>>,
 }
 
+/// By rank, as they are met.
+type Streams = Vec<Option<Arc<TcpStream>>>;
+
 impl Meeting {
-    /// The time that is left.
-    fn remaining(&mut self) -> Result<Duration, CollectiveError> {
-        if self.cancel.is_cancelled() {
-            return Err(CollectiveError::Cancelled);
-        }
-        let remaining = self.deadline.saturating_duration_since(Instant::now());
-        if remaining.is_zero() {
-            let absent = |rank: &usize| *rank != self.rank && self.streams[*rank].is_none();
-            return Err(CollectiveError::ConnectTimeout {
-                missing: (0..self.streams.len()).filter(absent).collect(),
-                timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
-                last: self.last.take(),
-            });
-        }
-        Ok(remaining)
+    fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
-    fn dial_lower(&mut self, peers: &[String]) -> Result<(), CollectiveError> {
-        for (peer, address) in peers.iter().enumerate().take(self.rank) {
-            loop {
-                let remaining = self.remaining()?;
-                match self.dial(peer, address, remaining) {
-                    Ok(stream) => break self.streams[peer] = Some(stream),
-                    Err(error) => self.last = Some(error),
-                }
-                thread::sleep(REDIAL.min(remaining));
+    fn is_over(&self) -> bool {
+        self.cancel.is_cancelled() || self.remaining().is_zero()
+    }
+
+    fn note(&self, error: io::Error) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn missing(&self, streams: &Streams) -> CollectiveError {
+        let absent = |rank: &usize| *rank != self.rank && streams[*rank].is_none();
+        CollectiveError::ConnectTimeout {
+            missing: (0..streams.len()).filter(absent).collect(),
+            timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
+            last: self.last.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
+    }
+
+    fn hold(&self, listener: &Listener, peers: &[String]) -> Result<Streams, CollectiveError> {
+        let mut streams = vec![None; peers.len()];
+        let (sender, dialed) = channel();
+        thread::scope(|scope| {
+            for (peer, address) in peers.iter().enumerate().take(self.rank) {
+                let sender = sender.clone();
+                let dial = move || {
+                    if let Some(stream) = self.reach(peer, address) {
+                        // The meeting may have ended without it.
+                        let _ = sender.send((peer, stream));
+                    }
+                };
+                let thread = thread::Builder::new().name(format!("dial-rank-{peer}"));
+                let spawned = thread.spawn_scoped(scope, dial);
+                spawned.map_err(|source| CollectiveError::System { what: "a dialing thread", source })?;
             }
+            self.receive(listener, &mut streams, &dialed)
+        })?;
+        Ok(streams)
+    }
+
+    /// Collects the lower ranks that were reached and the higher ones that call.
+    fn receive(
+        &self,
+        listener: &Listener,
+        streams: &mut Streams,
+        dialed: &Receiver<(usize, Arc<TcpStream>)>,
+    ) -> Result<(), CollectiveError> {
+        let (mut callers, mut pause) = (Vec::new(), POLL_FIRST);
+        while streams.iter().enumerate().any(|(rank, stream)| rank != self.rank && stream.is_none()) {
+            if self.is_over() {
+                return Err(self.missing(streams));
+            }
+            match listener.inner.accept() {
+                Ok((stream, _)) => {
+                    if callers.len() == CALLERS_MAX {
+                        callers.remove(0);
+                    }
+                    callers.extend(Caller::new(stream));
+                    pause = POLL_FIRST;
+                }
+                Err(error) => {
+                    if error.kind() != ErrorKind::WouldBlock {
+                        self.note(error);
+                    }
+                    if let Ok((peer, stream)) = dialed.recv_timeout(pause) {
+                        streams[peer] = Some(stream);
+                    }
+                    pause = POLL_MOST.min(pause * 2);
+                }
+            }
+            callers.retain_mut(|caller| match caller.listen() {
+                Heard::Nothing => true,
+                Heard::Leave => false,
+                Heard::Hello => {
+                    if let Err(error) = self.welcome(caller, streams) {
+                        self.note(error);
+                    }
+                    false
+                }
+            });
         }
         Ok(())
+    }
+
+    /// Dials a member until it answers; none when the time is up.
+    fn reach(&self, peer: usize, address: &str) -> Option<Arc<TcpStream>> {
+        let mut pause = REDIAL_FIRST;
+        while !self.is_over() {
+            match self.dial(peer, address, self.remaining()) {
+                Ok(stream) => return Some(stream),
+                Err(error) => self.note(error),
+            }
+            thread::sleep(pause.min(self.remaining()));
+            pause = REDIAL_MOST.min(pause * 2);
+        }
+        None
     }
 
     /// One attempt. The acceptor may answer late, as it comes here in its own time; it is waited for.
@@ -168,43 +240,11 @@ impl Meeting {
         Ok(answer)
     }
 
-    fn accept_higher(&mut self, listener: &Listener) -> Result<(), CollectiveError> {
-        let mut callers: Vec<Caller> = Vec::new();
-        while self.streams[self.rank + 1..].iter().any(Option::is_none) {
-            self.remaining()?;
-            match listener.inner.accept() {
-                Ok((stream, _)) => {
-                    if callers.len() == CALLERS_MAX {
-                        callers.remove(0);
-                    }
-                    callers.extend(Caller::new(stream));
-                }
-                Err(error) => {
-                    if error.kind() != ErrorKind::WouldBlock {
-                        self.last = Some(error);
-                    }
-                    thread::sleep(POLL);
-                }
-            }
-            callers.retain_mut(|caller| match caller.listen() {
-                Heard::Nothing => true,
-                Heard::Leave => false,
-                Heard::Hello => {
-                    if let Err(error) = self.welcome(caller) {
-                        self.last = Some(error);
-                    }
-                    false
-                }
-            });
-        }
-        Ok(())
-    }
-
     /// Answers a caller that introduced itself, if it is a member that dials this one.
-    fn welcome(&mut self, caller: &Caller) -> io::Result<()> {
+    fn welcome(&self, caller: &Caller, streams: &mut Streams) -> io::Result<()> {
         let stream = &caller.stream;
         let rank = self.hello.rank_of(&caller.hello);
-        let Some(rank) = rank.filter(|rank| (self.rank + 1..self.streams.len()).contains(rank)) else {
+        let Some(rank) = rank.filter(|rank| (self.rank + 1..streams.len()).contains(rank)) else {
             close(stream);
             return Err(io::Error::new(ErrorKind::ConnectionRefused, "a stranger called"));
         };
@@ -213,7 +253,7 @@ impl Meeting {
         self.cancel.register(stream);
         (&mut &**stream).write_all(&self.hello.to_bytes())?;
         // A member that calls again has given up its former connection.
-        self.streams[rank] = Some(Arc::clone(stream));
+        streams[rank] = Some(Arc::clone(stream));
         Ok(())
     }
 }

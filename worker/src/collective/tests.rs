@@ -1,5 +1,8 @@
 //! The members of small clusters, each in a thread, over real sockets.
 
+mod state;
+mod waiting;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;

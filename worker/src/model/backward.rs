@@ -6,6 +6,8 @@
 //! goes on as the loss (y * g).sum() of the stage below, whose gradient with respect to y is g to the bit. This needs no
 //! hooks, which tch does not have, and costs two passes over two activations.
 
+use std::convert::Infallible;
+
 use tch::Tensor;
 
 use super::ResNet;
@@ -40,11 +42,34 @@ impl ResNet {
         self.forward_cut(x, true)
     }
 
+    /// [`Self::forward_train`] with a way out: `go_on` is asked before each stage.
+    ///
+    /// # Errors
+    /// Those of `go_on`, at once.
+    pub fn try_forward_train<E>(
+        &self,
+        x: &Tensor,
+        go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<(Tensor, Tape), E> {
+        self.forward_staged(x, true, go_on)
+    }
+
     /// Without cuts the graph is whole: what the tests compare with.
     pub(crate) fn forward_cut(&self, x: &Tensor, cut: bool) -> (Tensor, Tape) {
+        let Ok(result) = self.forward_staged(x, cut, || Ok::<(), Infallible>(()));
+        result
+    }
+
+    fn forward_staged<E>(
+        &self,
+        x: &Tensor,
+        cut: bool,
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<(Tensor, Tape), E> {
         let mut tape = Tape { cuts: [None, None, None] };
         let mut x = x.shallow_clone();
         for stage in Stage::FORWARD {
+            go_on()?;
             let below = self.layout.trains_below(stage);
             if below && cut {
                 let input = x.detach().set_requires_grad(true);
@@ -55,7 +80,7 @@ impl ResNet {
             let run = || self.net.stage(stage, &x, Mode::Train);
             x = if trained { run() } else { tch::no_grad(run) };
         }
-        (x, tape)
+        Ok((x, tape))
     }
 
     /// The gradient of `loss` (0-dim, made from the tape's logits) with respect to the trained parameters.
@@ -63,9 +88,18 @@ impl ResNet {
     /// Overwrites `gradient` (flat, the layout of [`Self::trainable`]) bucket by bucket, and calls `on_bucket` with the
     /// index in [`Self::buckets`] as soon as that part is written: once for each, in order, empty ones too.
     ///
+    /// # Errors
+    /// Those of `on_bucket`, at once: the rest of the gradient is not computed then.
+    ///
     /// # Panics
     /// If `loss` does not come from the tape's logits or `gradient` has another size.
-    pub fn backward(&self, tape: Tape, loss: &Tensor, gradient: &Tensor, mut on_bucket: impl FnMut(usize)) {
+    pub fn backward<E>(
+        &self,
+        tape: Tape,
+        loss: &Tensor,
+        gradient: &Tensor,
+        mut on_bucket: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(), E> {
         assert_eq!(gradient.size(), self.trainable().size(), "the gradient has the layout of the parameters");
         let mut cuts = tape.cuts;
         let mut root = loss.shallow_clone();
@@ -83,8 +117,9 @@ impl ResNet {
                 }
                 self.write_bucket(stage, &gradients, gradient);
             }
-            on_bucket(bucket);
+            on_bucket(bucket)?;
         }
+        Ok(())
     }
 
     /// Lays a stage's gradients one after another, in one kernel.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task;
 use tracing::{info, warn};
 
-use crate::client::{Client, ClientError};
+use crate::client::{Bulk, ClientError};
 
 /// Chunks on their way from the network to the disk.
 const CHUNKS_IN_FLIGHT: usize = 4;
@@ -29,6 +29,16 @@ pub enum BlobError {
     Digest { expected: String, found: String },
     #[error("cannot store {digest} in {}: {source}", dir.display())]
     Store { digest: String, dir: PathBuf, source: io::Error },
+}
+
+impl BlobError {
+    /// What the coordinator, or the way to it, has to do with it.
+    pub(super) fn of_the_coordinator(&self) -> Option<&ClientError> {
+        match self {
+            Self::Fetch { source, .. } => Some(source),
+            Self::Digest { .. } | Self::Store { .. } => None,
+        }
+    }
 }
 
 /// The folder.
@@ -49,7 +59,7 @@ impl Blobs {
     }
 
     /// Makes sure that the blob is here and whole.
-    pub(super) async fn obtain(&self, client: &Client, digest: &str) -> Result<(), BlobError> {
+    pub(super) async fn obtain(&self, bulk: &Bulk, digest: &str) -> Result<(), BlobError> {
         let path = self.path(digest);
         let found = task::spawn_blocking(move || hash_file(&path)).await;
         match found.map_err(io::Error::other).flatten() {
@@ -58,13 +68,13 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => warn!(digest, %error, "a cached file cannot be read; fetching it again"),
         }
-        self.fetch(client, digest).await
+        self.fetch(bulk, digest).await
     }
 
-    async fn fetch(&self, client: &Client, digest: &str) -> Result<(), BlobError> {
+    async fn fetch(&self, bulk: &Bulk, digest: &str) -> Result<(), BlobError> {
         let refuse = |source| BlobError::Fetch { digest: digest.to_owned(), source };
         let store = |source| BlobError::Store { digest: digest.to_owned(), dir: self.dir.clone(), source };
-        let mut download = client.fetch_blob(digest).await.map_err(refuse)?;
+        let mut download = bulk.fetch_blob(digest).await.map_err(refuse)?;
         let (chunks, received) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let dir = self.dir.clone();
         let writer = task::spawn_blocking(move || write_aside(&dir, received));

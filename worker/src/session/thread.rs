@@ -3,25 +3,29 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::SessionError;
-use crate::client::{Outgoing, ReportError};
+use super::reports::Reports;
+use super::uploads::Uploads;
 use crate::collective::Cancel;
-use crate::trainer::{
-    self, Command, FailureKind, Report, Reporter, SessionGone, Setup, Snapshot, TrainerError,
-};
+use crate::trainer::{self, Command, FailureKind, Report, Reporter, Setup, TrainerError};
 
-/// Commands that wait for the trainer. It answers each before the next is due, so more are a fault of the coordinator's.
-const COMMANDS_WAITING: usize = 8;
+/// Commands that wait for the trainer. It answers most before the next is due; only calls to prepare may come faster than it
+/// looks, one for each time that the coordinator gave it up.
+const COMMANDS_WAITING: usize = 64;
+
+/// What the thread runs: [`trainer::run`], or a stand-in for it.
+pub(super) type Body =
+    Box<dyn FnOnce(&Setup, &Receiver<Command>, &Reporter) -> Result<(), TrainerError> + Send>;
 
 /// How the session reaches into a generation that computes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Controls {
-    pub(super) halt: Arc<AtomicBool>,
+    pub(super) pause: Arc<AtomicBool>,
     pub(super) cancel: Cancel,
 }
 
@@ -29,78 +33,95 @@ pub(super) struct Controls {
 #[derive(Debug)]
 pub(super) struct TrainerThread {
     commands: SyncSender<Command>,
-    ended: oneshot::Receiver<Result<(), SessionError>>,
-    generation: u64,
+    ended: oneshot::Receiver<SessionError>,
+    /// Of the newest generation.
     controls: Controls,
+    uploads: Uploads,
 }
 
 impl TrainerThread {
-    /// Starts it. Reports leave by `outgoing`, snapshots by `snapshots`.
+    /// Starts it. Snapshots leave by `uploads`, all other reports by `reports`.
     pub(super) fn spawn(
+        body: Body,
         setup: Setup,
-        outgoing: Outgoing,
-        snapshots: mpsc::Sender<Snapshot>,
+        reports: Reports,
+        uploads: Uploads,
     ) -> Result<Self, SessionError> {
         let (commands, received) = sync_channel(COMMANDS_WAITING);
         let (end, ended) = oneshot::channel();
-        let reporter = Reporter::new(move |report| send(&outgoing, &snapshots, report));
-        let body = move || {
-            let run = || trainer::run(&setup, &received, &reporter);
-            let result = match panic::catch_unwind(AssertUnwindSafe(run)) {
-                Ok(result) => result.map_err(|error| SessionError::from(&error)),
-                Err(panic) => Err(SessionError::Trainer {
-                    reason: format!("the trainer broke down: {}", trainer::panic_line(&*panic)),
-                    kind: FailureKind::Run,
-                }),
+        let reporter = reporter(reports, uploads.clone());
+        let thread = move || {
+            let run = || body(&setup, &received, &reporter);
+            let why = match panic::catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(())) => of_this_process("the trainer ended too early".to_owned()),
+                Ok(Err(error)) => SessionError::Trainer { reason: error.to_string(), kind: error.kind() },
+                Err(panic) => {
+                    of_this_process(format!("the trainer broke down: {}", trainer::panic_line(&*panic)))
+                }
             };
             // The session may have ended first.
-            let _ = end.send(result);
+            let _ = end.send(why);
         };
-        let spawned = thread::Builder::new().name("trainer".to_owned()).spawn(body);
+        let spawned = thread::Builder::new().name("trainer".to_owned()).spawn(thread);
         spawned.map_err(SessionError::Thread)?;
-        Ok(Self { commands, ended, generation: 0, controls: Controls::default() })
+        Ok(Self { commands, ended, controls: Controls::default(), uploads })
     }
 
-    pub(super) fn commands(&self) -> SyncSender<Command> {
-        self.commands.clone()
+    /// # Errors
+    /// [`SessionError::Flooded`].
+    pub(super) fn command(&self, command: Command) -> Result<(), SessionError> {
+        match self.commands.try_send(command) {
+            Err(TrySendError::Full(_)) => Err(SessionError::Flooded),
+            // A closed channel means that the trainer has ended; that is told elsewhere, with the reason.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
     }
 
     /// Fresh controls for a generation that begins; the former ones are of no use any more.
-    pub(super) fn begin(&mut self, generation: u64) -> Controls {
-        self.generation = generation;
+    pub(super) fn begin(&mut self) -> Controls {
         self.controls = Controls::default();
         self.controls.clone()
     }
 
-    /// Asks all members of the current generation to halt.
-    pub(super) fn halt(&self, generation: u64) {
-        if generation == self.generation {
-            self.controls.halt.store(true, Ordering::Relaxed);
-        }
+    /// Asks all members of the generation under way to pause after the step under way.
+    pub(super) fn pause(&self) {
+        self.controls.pause.store(true, Ordering::Relaxed);
+        self.uploads.recall_trainer();
+    }
+
+    /// Ends the generation under way at once.
+    pub(super) fn cancel(&self) {
+        self.controls.cancel.cancel();
+        self.uploads.recall_trainer();
     }
 
     /// Completes when the thread has ended; not to be called again then.
-    pub(super) async fn ended(&mut self) -> Result<(), SessionError> {
-        (&mut self.ended).await.unwrap_or(Ok(()))
+    pub(super) async fn ended(&mut self) -> SessionError {
+        let ended = (&mut self.ended).await;
+        ended.unwrap_or_else(|_| of_this_process("the trainer's thread is gone".to_owned()))
     }
 }
 
 impl Drop for TrainerThread {
     fn drop(&mut self) {
-        self.controls.cancel.cancel();
+        self.cancel();
     }
 }
 
-fn send(outgoing: &Outgoing, snapshots: &mpsc::Sender<Snapshot>, report: Report) -> Result<(), SessionGone> {
-    match outgoing.report(report) {
-        Ok(()) => Ok(()),
-        Err(ReportError::Bulk(snapshot)) => snapshots.blocking_send(snapshot).map_err(|_| SessionGone),
-        Err(ReportError::Lost) => Err(SessionGone),
-    }
+fn of_this_process(reason: String) -> SessionError {
+    SessionError::Trainer { reason, kind: FailureKind::Worker }
 }
 
-impl From<&TrainerError> for SessionError {
-    fn from(error: &TrainerError) -> Self {
-        Self::Trainer { reason: error.to_string(), kind: error.kind() }
-    }
+/// It never fails: there is always somebody to take a report, if not to send it.
+fn reporter(reports: Reports, uploads: Uploads) -> Reporter {
+    Reporter::new(move |report| {
+        match report {
+            Report::Progress(progress) => reports.progress(progress),
+            Report::Started(started) => reports.started(started),
+            Report::Epoch(report) => reports.epoch(report),
+            Report::Eval(report) => reports.eval(report),
+            Report::Snapshot(snapshot) => uploads.push(snapshot),
+        }
+        Ok(())
+    })
 }

@@ -11,6 +11,7 @@ use crate::model::ModelError;
 
 use super::message::SessionGone;
 use super::optimizer::OptimizerError;
+use super::pulse::Broken;
 use super::trailer::MalformedTrailer;
 
 /// Who has to act on a failure; decides the exit code.
@@ -22,6 +23,8 @@ pub enum FailureKind {
     Data,
     /// A peer, the coordinator or the network.
     Cluster,
+    /// This process's own: another one may do better.
+    Worker,
 }
 
 /// Why training ended without the coordinator's word.
@@ -33,8 +36,12 @@ pub enum TrainerError {
     NothingTrained { epoch: u32 },
     #[error("lost {worker}: {reason}")]
     PeerLost { worker: String, reason: String },
-    #[error("could not connect with {missing}{reason}")]
-    PeersMissing { missing: String, reason: String },
+    #[error("could not connect with {}{reason}", workers.join(", "))]
+    PeersMissing { workers: Vec<String>, reason: String },
+    #[error("{worker} {reason}")]
+    PeerAstray { worker: String, reason: String },
+    #[error("this member was said to stand at {expected}, but it stands {found}")]
+    Elsewhere { expected: String, found: String },
     #[error("{0}")]
     Collective(CollectiveError),
     #[error(transparent)]
@@ -55,27 +62,44 @@ pub enum TrainerError {
     StepsPerEpoch { planned: u64, found: u64 },
     #[error("cannot read {path}: {source}")]
     Read { path: String, source: std::io::Error },
-    #[error("the coordinator said {what} out of turn, at step {step}")]
-    OutOfPlace { what: &'static str, step: u64 },
     #[error("no membership could be made of what the coordinator said: {0}")]
     Group(#[source] CollectiveError),
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("libtorch refused: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
-    /// The coordinator ended the generation, or the session is over. Nobody needs to be told.
+    /// The generation was called off.
     #[error("cancelled")]
     Cancelled,
+    /// All members pause, and this one stands at a boundary.
+    #[error("paused")]
+    Paused,
+    #[error(transparent)]
+    SessionGone(#[from] SessionGone),
+}
+
+/// What a [`TrainerError`] ends.
+#[derive(Debug)]
+pub(super) enum Ends {
+    /// The generation, as it was asked to.
+    Quietly,
+    /// The generation: the replica stands where it stood, and the next one may do better.
+    Generation(Broken),
+    /// The trainer: there is nobody to report to.
+    Session,
+    /// The trainer, for good.
+    Trainer,
 }
 
 impl TrainerError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            // The device's memory, or what the plan asks for.
+            // Most likely the device's memory.
+            Self::Data(DataError::Tensor(_)) => FailureKind::Worker,
+            // What the plan asks for.
             Self::Data(
-                DataError::Tensor(_)
-                | DataError::Augmentation { .. }
+                DataError::Augmentation { .. }
                 | DataError::Normalisation
                 | DataError::Size
                 | DataError::Sample { .. },
@@ -85,17 +109,27 @@ impl TrainerError {
             | Self::Checkpoint { .. }
             | Self::StepsPerEpoch { .. }
             | Self::Read { .. } => FailureKind::Data,
-            Self::PeerLost { .. } | Self::PeersMissing { .. } | Self::Collective(_) | Self::Trailer(_) => {
-                FailureKind::Cluster
-            }
+            Self::PeerLost { .. }
+            | Self::PeersMissing { .. }
+            | Self::PeerAstray { .. }
+            | Self::Elsewhere { .. }
+            | Self::Collective(_)
+            | Self::Trailer(_) => FailureKind::Cluster,
+            Self::Device(_) | Self::Torch(_) | Self::Model(ModelError::Torch(_)) => FailureKind::Worker,
             _ => FailureKind::Run,
         }
     }
-}
 
-impl From<SessionGone> for TrainerError {
-    fn from(_: SessionGone) -> Self {
-        Self::Cancelled
+    pub(super) fn ends(&self) -> Ends {
+        let blames = match self {
+            Self::Cancelled | Self::Paused => return Ends::Quietly,
+            Self::SessionGone(_) => return Ends::Session,
+            Self::PeerLost { worker, .. } | Self::PeerAstray { worker, .. } => vec![worker.clone()],
+            Self::PeersMissing { workers, .. } => workers.clone(),
+            Self::Collective(_) | Self::Trailer(_) | Self::Elsewhere { .. } => Vec::new(),
+            _ => return Ends::Trainer,
+        };
+        Ends::Generation(Broken { blames, reason: self.to_string() })
     }
 }
 
@@ -126,8 +160,13 @@ pub(super) fn named(error: CollectiveError, names: &[String]) -> TrainerError {
         CollectiveError::PeerLost { rank, source } => {
             TrainerError::PeerLost { worker: name(rank), reason: source.to_string() }
         }
+        CollectiveError::Protocol { peer: rank, .. }
+        | CollectiveError::PayloadTooLarge { rank, .. }
+        | CollectiveError::Damaged { rank, .. } => {
+            TrainerError::PeerAstray { worker: name(rank), reason: format!("is astray: {error}") }
+        }
         CollectiveError::ConnectTimeout { missing, timeout_ms, last } => TrainerError::PeersMissing {
-            missing: missing.into_iter().map(name).collect::<Vec<_>>().join(", "),
+            workers: missing.into_iter().map(name).collect(),
             reason: last.map_or_else(
                 || format!(" within {} s", timeout_ms / 1000),
                 |last| format!(" within {} s: {last}", timeout_ms / 1000),
@@ -159,7 +198,7 @@ mod tests {
             error.to_string(),
             "libtorch refused the data set's tensors: Internal torch error: not enough memory"
         );
-        assert_eq!(error.kind(), FailureKind::Run);
+        assert_eq!(error.kind(), FailureKind::Worker);
         let flip = DataError::Augmentation { name: "flip", value: 2.0, expected: "from 0 to 1" };
         assert_eq!(TrainerError::from(flip).kind(), FailureKind::Run);
         let missing = DataError::Missing { tensor: "train.images".to_owned() };
@@ -173,7 +212,10 @@ mod tests {
         let error = named(CollectiveError::PeerLost { rank: 1, source }, &names);
         assert_eq!(error.to_string(), "lost worker-1: connection reset");
         assert_eq!(error.kind(), FailureKind::Cluster);
-        let error = CollectiveError::ConnectTimeout { missing: vec![0], timeout_ms: 30_000, last: None };
-        assert_eq!(named(error, &names).to_string(), "could not connect with worker-0 within 30 s");
+        let error = CollectiveError::ConnectTimeout { missing: vec![0, 1], timeout_ms: 30_000, last: None };
+        let error = named(error, &names);
+        assert_eq!(error.to_string(), "could not connect with worker-0, worker-1 within 30 s");
+        let Ends::Generation(Broken { blames, .. }) = error.ends() else { panic!("{:?}", error.ends()) };
+        assert_eq!(blames, names);
     }
 }

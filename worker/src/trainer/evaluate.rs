@@ -11,6 +11,9 @@ use super::samples::Samples;
 
 /// Evaluates the blocks of `split` that fall to this member. Blocks are computed whole, by one member each, so their
 /// sums do not depend on who computes them.
+///
+/// # Errors
+/// Among others [`TrainerError::Paused`]: the replica stands at a boundary, so nothing need be finished first.
 pub(super) fn evaluate(
     model: &ResNet,
     samples: &Samples,
@@ -20,7 +23,7 @@ pub(super) fn evaluate(
     let group = &peers.group;
     let mut blocks = Vec::new();
     for (block, ids) in samples.blocks_of(split, group.rank(), group.world_size()) {
-        peers.check_cancelled()?;
+        peers.check_paused()?;
         let (images, labels) = samples.batch(split, ids)?;
         let logits = model.forward_eval(&images);
         let losses = Vec::<f32>::try_from(plain(&logits, &labels))?;

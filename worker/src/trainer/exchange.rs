@@ -5,35 +5,45 @@
 //! calls block; a background exchange would take the same parts in the same order.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::collective::{Cancel, Collective, Group, TreeSum};
+use crate::collective::{Cancel, Collective, CollectiveError, Group, Observer, TreeSum};
 
 use super::error::{TrainerError, named};
 use super::host_view::{with_slice, with_slice_mut};
+use super::pulse::{Activity, Pulse};
 
-/// The other members, as a step sees them.
+/// The other members, as a step sees them, and the ways to be called off.
 #[derive(Debug)]
 pub(super) struct Peers {
     pub(super) group: Group,
-    pub(super) collective: Box<dyn Collective>,
+    collective: Box<dyn Collective>,
     /// By rank.
-    pub(super) names: Vec<String>,
-    pub(super) cancel: Cancel,
+    names: Vec<String>,
+    cancel: Cancel,
+    /// All members are to pause after the step under way.
+    pause: Arc<AtomicBool>,
+    pulse: Pulse,
     /// Spent in exchanges since the last [`Self::take_waited`].
     waited: Duration,
 }
 
 impl Peers {
+    /// From now on `pulse` shows whom this member waits for.
     pub(super) fn new(
         group: Group,
-        collective: Box<dyn Collective>,
+        mut collective: Box<dyn Collective>,
         names: Vec<String>,
-        cancel: Cancel,
+        (cancel, pause): (Cancel, Arc<AtomicBool>),
+        pulse: &Pulse,
     ) -> Self {
-        Self { group, collective, names, cancel, waited: Duration::ZERO }
+        let watched = pulse.clone();
+        collective.observe(Observer::new(move |rank| watched.at(Activity::Exchanging { rank })));
+        Self { group, collective, names, cancel, pause, pulse: pulse.clone(), waited: Duration::ZERO }
     }
 
     /// An early way out of long computations: nothing else would notice a cancel when there is one member only.
@@ -41,18 +51,48 @@ impl Peers {
         if self.cancel.is_cancelled() { Err(TrainerError::Cancelled) } else { Ok(()) }
     }
 
+    /// The same where a pause can be followed at once, as the replica stands at a boundary.
+    pub(super) fn check_paused(&self) -> Result<(), TrainerError> {
+        self.check_cancelled()?;
+        if self.is_pause_asked() { Err(TrainerError::Paused) } else { Ok(()) }
+    }
+
+    pub(super) fn is_pause_asked(&self) -> bool {
+        self.pause.load(Ordering::Relaxed)
+    }
+
     pub(super) fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, TrainerError> {
-        let started = Instant::now();
-        let gathered = self.collective.all_gather(payload);
-        self.waited += started.elapsed();
-        gathered.map_err(|error| named(error, &self.names))
+        self.exchange(|collective| collective.all_gather(payload))
     }
 
     fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), TrainerError> {
+        self.exchange(|collective| collective.all_reduce(tops, out))
+    }
+
+    fn exchange<T>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn Collective) -> Result<T, CollectiveError>,
+    ) -> Result<T, TrainerError> {
         let started = Instant::now();
-        let reduced = self.collective.all_reduce(tops, out);
+        let result = operation(&mut *self.collective);
         self.waited += started.elapsed();
-        reduced.map_err(|error| named(error, &self.names))
+        self.pulse.at(Activity::Computing);
+        result.map_err(|error| named(error, &self.names))
+    }
+
+    /// See [`Collective::send_state`].
+    pub(super) fn send_state(
+        &mut self,
+        source: usize,
+        receivers: &[usize],
+        parts: &[&[u8]],
+    ) -> Result<Option<Vec<Vec<u8>>>, TrainerError> {
+        let result = self.collective.send_state(source, receivers, parts);
+        result.map_err(|error| named(error, &self.names))
+    }
+
+    pub(super) fn name(&self, rank: usize) -> String {
+        self.names.get(rank).cloned().unwrap_or_default()
     }
 
     pub(super) fn take_waited(&mut self) -> Duration {

@@ -1,33 +1,32 @@
-//! One generation from its first step to its last: epochs, verdicts, halts and holds.
+//! One member's part in one generation, from where it starts to where it ends: epochs, verdicts and holds.
 //!
 //! ```text
 //!   stepping ──epoch's last step──► evaluated, reported ──Verdict──► stepping, or holding
-//!      └──────── a raised flag ───► halted ────────────────────────► holding
 //! ```
 //!
 //! All members go through the same states at the same positions, without being told: what decides is the plan, the
-//! coordinator's word, which all get alike, and the flag, which rides in the exchange.
+//! coordinator's word, which all get alike, and the flag to pause, which rides in the exchange. The generation may end
+//! anywhere; what is [`Held`] then stands at a boundary.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::epoch::EpochState;
 use super::error::TrainerError;
 use super::evaluate::evaluate;
 use super::exchange::Peers;
+use super::held::Held;
+use super::memory;
 use super::message::{
-    Begin, Command, EpochReport, EvalReport, Evaluate, Report, Reporter, Snapshot, Verdict,
+    Command, EpochReport, EvalReport, Evaluate, Kept, Report, Reporter, Snapshot, Started, Verdict,
 };
 use super::progress::ProgressMeter;
-use super::replica::Replica;
+use super::pulse::{Activity, Pulse};
 use super::samples::Samples;
 use super::step::{Outcome, Stepper};
-use super::{checkpoint, memory};
-use crate::model::ResNet;
+use crate::model::{HeadPolicy, ResNet};
 use crate::plan::{Plan, Position};
 
 /// What outlives a generation.
@@ -37,6 +36,8 @@ pub(super) struct Outside<'a> {
     pub(super) samples: &'a Samples,
     pub(super) commands: &'a Receiver<Command>,
     pub(super) reporter: &'a Reporter,
+    pub(super) pulse: &'a Pulse,
+    pub(super) kept: &'a Kept,
 }
 
 /// One member's part in a generation.
@@ -44,99 +45,116 @@ pub(super) struct Outside<'a> {
 pub(super) struct Generation<'a> {
     pub(super) outside: Outside<'a>,
     pub(super) number: u64,
-    pub(super) halt: Arc<AtomicBool>,
-    pub(super) replica: Replica,
+    pub(super) held: &'a mut Held,
     pub(super) peers: Peers,
-    pub(super) position: Position,
-    pub(super) epoch: EpochState,
+    /// See [`super::Begin`].
+    pub(super) save: bool,
+    pub(super) judged: bool,
     pub(super) hold: bool,
+    /// What it took to get here, and when that was; until it is reported.
+    pub(super) started: Option<(Started, Instant)>,
+    /// What was reported of a split, should it be asked for again.
+    pub(super) evaluated: Option<EvalReport>,
 }
 
-/// How a generation ended, when it did not fail.
+/// How a generation ended, when nothing failed.
 #[derive(Debug)]
 pub(super) enum Ending {
     SessionOver,
-    /// The next one begins.
-    Succeeded(Box<Begin>),
+    /// All members pause after the same step.
+    Paused,
+    /// By this order, which is not followed yet.
+    Superseded(Command),
 }
 
-/// Why stepping stopped.
-enum Stop {
-    EpochEnd { learning_rate: f64, train_ms: u64 },
-    Halted,
+/// What the coordinator has to say to this generation.
+enum Word {
+    Verdict(Verdict),
+    Evaluate(Evaluate),
+    Ending(Ending),
 }
 
 impl Generation<'_> {
     pub(super) fn run(mut self) -> Result<Ending, TrainerError> {
         let plan = self.outside.plan;
-        let mut stepper = Stepper::new(plan, &self.replica, &self.peers);
+        self.save_first()?;
+        let mut stepper = None;
         loop {
-            if self.hold {
-                match self.outside.commands.recv() {
-                    Err(_) => return Ok(Ending::SessionOver),
-                    Ok(Command::Begin(begin)) => return Ok(Ending::Succeeded(Box::new(begin))),
-                    Ok(Command::Evaluate(order)) if order.generation == self.number => {
-                        self.evaluate(&order)?
-                    }
-                    Ok(other) => self.refuse(&other)?,
-                }
-                continue;
-            }
-            match self.step_on(&mut stepper)? {
-                Stop::Halted => self.hold = true,
-                Stop::EpochEnd { learning_rate, train_ms } => {
-                    let ended = self.end_epoch(learning_rate, train_ms)?;
-                    // Before a checkpoint may be saved, so that one of this position has the same bytes whoever saves it.
-                    if self.replica.enter(plan, self.position.epoch)? {
-                        stepper = Stepper::new(plan, &self.replica, &self.peers);
-                    }
-                    match self.await_verdict(ended)? {
-                        Awaited::Verdict(verdict) => self.follow(&verdict)?,
-                        Awaited::Ending(ending) => return Ok(ending),
-                    }
-                }
+            let ending = if self.held.is_unjudged(plan) {
+                self.report_ready()?;
+                self.end_epoch(&mut stepper)?
+            } else if self.hold {
+                self.report_ready()?;
+                self.hold()?
+            } else {
+                let new = || Stepper::new(plan, &self.held.replica, &self.peers);
+                self.step_on(stepper.get_or_insert_with(new))?
+            };
+            if let Some(ending) = ending {
+                return Ok(ending);
             }
         }
     }
 
-    /// Steps to the end of the epoch, or to where the members halt.
-    fn step_on(&mut self, stepper: &mut Stepper) -> Result<Stop, TrainerError> {
-        let plan = self.outside.plan;
-        let epoch = self.position.epoch;
-        let learning_rate = self.replica.learning_rate(plan.start_of(epoch));
-        let order = self.outside.samples.order(epoch);
-        let (started, mut meter) = (Instant::now(), ProgressMeter::new());
+    /// What an earlier generation may have left undone: whoever uploaded then may be gone.
+    fn save_first(&self) -> Result<(), TrainerError> {
+        if self.peers.group.rank() != 0 {
+            return Ok(());
+        }
+        if self.save {
+            self.upload(self.snapshot(false)?)?;
+        }
+        self.outside.kept.get().map_or(Ok(()), |kept| self.upload(kept))
+    }
+
+    /// There is nothing to step, but all is there.
+    fn report_ready(&mut self) -> Result<(), TrainerError> {
+        match self.started.take() {
+            Some((started, _)) => Ok(self.outside.reporter.report(Report::Started(started))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Steps to the end of the epoch, or to where the members pause.
+    fn step_on(&mut self, stepper: &mut Stepper) -> Result<Option<Ending>, TrainerError> {
+        let Outside { plan, samples, reporter, pulse, .. } = self.outside;
+        let epoch = self.held.position.epoch;
+        let order = samples.order(epoch);
         let first = plan.start_of(epoch).step;
-        let end = plan.start_of(epoch + 1).step;
-        while self.position.step < end {
-            let samples = self.outside.samples;
-            let step = samples.step(&order, self.position.step - first);
-            let (replica, peers, position) = (&mut self.replica, &mut self.peers, self.position);
+        let mut meter = ProgressMeter::new();
+        pulse.at(Activity::Computing);
+        while !self.held.is_unjudged(plan) {
+            let (began, position) = (Instant::now(), self.held.position);
+            let step = samples.step(&order, position.step - first);
+            let replica = &mut self.held.replica;
             let Outcome { account, norm } =
-                stepper.step(replica, samples, &step, position, peers, &self.halt)?;
-            let metrics = self.epoch.record(&account.shards);
-            self.position.step += 1;
+                stepper.step(replica, samples, &step, position, &mut self.peers)?;
+            let metrics = self.held.epoch.record(&account.shards);
+            self.held.position.step += 1;
+            self.held.trained += began.elapsed();
+            let now = self.held.position;
+            pulse.stands_at(now);
             self.check_finite("the loss", metrics.loss_sum, position)?;
             self.check_finite("the gradient's norm", norm.unwrap_or_default(), position)?;
-            debug!(step = self.position.step, loss = metrics.loss(), "step");
+            debug!(step = now.step, loss = metrics.loss(), "step");
+            if let Some((started, formed)) = self.started.take() {
+                let first_step_ms = millis(formed);
+                reporter.report(Report::Started(Started { first_step_ms, ..started }))?;
+            }
             let waited = self.peers.take_waited();
-            if let Some(progress) = meter.step(waited, self.number, self.position, self.epoch.train) {
-                debug!(step = progress.position.step, step_ms = progress.step_ms, "stepping");
-                self.outside.reporter.report(Report::Progress(progress))?;
+            if let Some(progress) = meter.step(waited, self.number, now, self.held.epoch.train) {
+                debug!(step = now.step, step_ms = progress.step_ms, "stepping");
+                reporter.report(Report::Progress(progress))?;
             }
-            // At the epoch's end the verdict takes the halt's place.
-            let halt = account.halt && self.position.step < end;
-            if halt || plan.is_checkpoint_due(self.position.step) {
-                self.save()?;
+            if plan.is_checkpoint_due(now.step) && self.peers.group.rank() == 0 {
+                self.upload(self.snapshot(true)?)?;
             }
-            if halt {
-                info!(step = self.position.step, "halted");
-                let (generation, position) = (self.number, self.position);
-                self.outside.reporter.report(Report::Halted { generation, position })?;
-                return Ok(Stop::Halted);
+            if account.pause {
+                info!(step = now.step, "paused");
+                return Ok(Some(Ending::Paused));
             }
         }
-        Ok(Stop::EpochEnd { learning_rate, train_ms: millis(started) })
+        Ok(None)
     }
 
     /// `value` is of the step that came at `position`.
@@ -145,21 +163,40 @@ impl Generation<'_> {
             return Ok(());
         }
         let value = if value.is_nan() { "nan" } else { "infinite" };
-        let (step, learning_rate) = (position.step + 1, self.replica.learning_rate(position));
+        let (step, learning_rate) = (position.step + 1, self.held.replica.learning_rate(position));
         Err(TrainerError::NotFinite { what, value, step, learning_rate })
     }
 
-    /// Evaluates and reports, moves on to the next epoch's start, and returns the epoch that ended.
-    fn end_epoch(&mut self, learning_rate: f64, train_ms: u64) -> Result<u32, TrainerError> {
-        let Outside { plan, samples, reporter, .. } = self.outside;
-        let started = Instant::now();
+    /// Evaluates and reports, if that is not done, then waits for the verdict and follows it.
+    fn end_epoch(&mut self, stepper: &mut Option<Stepper>) -> Result<Option<Ending>, TrainerError> {
+        if !std::mem::take(&mut self.judged) {
+            self.report_epoch()?;
+        }
+        self.outside.pulse.change(|state| state.activity = Activity::AwaitingVerdict);
+        loop {
+            match self.listen() {
+                Word::Verdict(verdict) if verdict.epoch == self.held.position.epoch => {
+                    if self.follow(&verdict)? {
+                        *stepper = None;
+                    }
+                    return Ok(None);
+                }
+                Word::Verdict(_) | Word::Evaluate(_) => debug!("ignored an order that is not due"),
+                Word::Ending(ending) => return Ok(Some(ending)),
+            }
+        }
+    }
+
+    fn report_epoch(&mut self) -> Result<(), TrainerError> {
+        let Outside { plan, samples, reporter, pulse, .. } = self.outside;
+        let (began, epoch) = (Instant::now(), self.held.position.epoch);
+        pulse.change(|state| state.activity = Activity::Evaluating);
+        let replica = &mut self.held.replica;
         let look = |model: &ResNet| evaluate(model, samples, plan.eval_split, &self.peers);
-        let blocks = look(&self.replica.model)?;
-        let ema_blocks = self.replica.show_average(look).transpose()?.unwrap_or_default();
-        let epoch = self.position.epoch;
-        self.position = plan.start_of(epoch + 1);
-        let done = std::mem::replace(&mut self.epoch, samples.new_epoch(self.position.epoch));
-        let train = done.train;
+        let blocks = look(&replica.model)?;
+        let ema_blocks = replica.show_average(look).transpose()?.unwrap_or_default();
+        let (train, learning_rate) = (self.held.epoch.train, replica.learning_rate(plan.start_of(epoch)));
+        let train_ms = u64::try_from(self.held.trained.as_millis()).unwrap_or(u64::MAX);
         info!(
             epoch,
             loss = train.loss(),
@@ -171,87 +208,104 @@ impl Generation<'_> {
         let report = EpochReport {
             generation: self.number,
             epoch,
-            position: self.position,
+            position: plan.start_of(epoch + 1),
             learning_rate,
             train,
-            ledger: done.summary(),
+            ledger: self.held.epoch.summary(),
             split: plan.eval_split,
             blocks,
             ema_blocks,
-            weights_digest: self.replica.model.weights_digest(),
+            weights_digest: replica.model.weights_digest(),
             train_ms,
-            eval_ms: millis(started),
+            eval_ms: millis(began),
             peak_memory_bytes: memory::peak_bytes(),
         };
-        reporter.report(Report::Epoch(report))?;
-        Ok(epoch)
+        Ok(reporter.report(Report::Epoch(report))?)
     }
 
-    fn await_verdict(&self, epoch: u32) -> Result<Awaited, TrainerError> {
-        loop {
-            match self.outside.commands.recv() {
-                Err(_) => return Ok(Awaited::Ending(Ending::SessionOver)),
-                Ok(Command::Begin(begin)) => return Ok(Awaited::Ending(Ending::Succeeded(Box::new(begin)))),
-                Ok(Command::Verdict(verdict))
-                    if verdict.generation == self.number && verdict.epoch == epoch =>
-                {
-                    return Ok(Awaited::Verdict(verdict));
-                }
-                Ok(other) => self.refuse(&other)?,
+    /// Tells whether other parameters are trained from here on. The position is shown when all is done: whoever sees it
+    /// may rely on what is kept.
+    fn follow(&mut self, verdict: &Verdict) -> Result<bool, TrainerError> {
+        let Outside { plan, samples, pulse, kept, .. } = self.outside;
+        let made_anew = self.held.follow(plan, samples, verdict.restore.as_deref())?;
+        let uploads = verdict.save && self.peers.group.rank() == 0;
+        if verdict.keep || uploads {
+            let snapshot = self.snapshot(!verdict.keep)?;
+            if verdict.keep {
+                kept.keep(Some(snapshot.clone()));
+            }
+            if uploads {
+                self.upload(snapshot)?;
             }
         }
-    }
-
-    fn follow(&mut self, verdict: &Verdict) -> Result<(), TrainerError> {
-        if let Some(model_file) = &verdict.restore {
-            info!(epoch = verdict.epoch, "went back to the best weights");
-            self.replica.restore(model_file)?;
-        }
-        if verdict.save {
-            self.save()?;
-        }
         self.hold = verdict.hold;
-        Ok(())
+        let position = self.held.position;
+        let activity = if verdict.hold { Activity::Holding } else { Activity::Computing };
+        pulse.change(|state| (state.position, state.activity) = (Some(position), activity));
+        Ok(made_anew)
     }
 
-    /// Hands over a checkpoint, if this member is the one that does. May wait for an earlier one's upload.
-    fn save(&self) -> Result<(), TrainerError> {
-        if self.peers.group.rank() != 0 {
-            return Ok(());
+    /// A copy in memory, which is all that training is held for.
+    fn snapshot(&self, replaceable: bool) -> Result<Snapshot, TrainerError> {
+        let files = Arc::new(self.held.save()?);
+        Ok(Snapshot { position: self.held.position, replaceable, files })
+    }
+
+    fn upload(&self, snapshot: Snapshot) -> Result<(), TrainerError> {
+        Ok(self.outside.reporter.report(Report::Snapshot(snapshot))?)
+    }
+
+    /// Waits for what comes when nothing is left to train.
+    fn hold(&mut self) -> Result<Option<Ending>, TrainerError> {
+        self.outside.pulse.change(|state| state.activity = Activity::Holding);
+        match self.listen() {
+            Word::Evaluate(order) => self.answer(&order).map(|()| None),
+            Word::Verdict(_) => Ok(None),
+            Word::Ending(ending) => Ok(Some(ending)),
         }
-        let (generation, position) = (self.number, self.position);
-        let files = checkpoint::save(&self.replica, position, &self.epoch)?;
-        Ok(self.outside.reporter.report(Report::Snapshot(Snapshot { generation, position, files }))?)
     }
 
-    fn evaluate(&mut self, order: &Evaluate) -> Result<(), TrainerError> {
-        let started = Instant::now();
-        let (generation, split) = (self.number, order.split);
-        self.replica.restore(&order.weights)?;
-        let blocks = evaluate(&self.replica.model, self.outside.samples, split, &self.peers)?;
-        let report = EvalReport { generation, split, blocks, eval_ms: millis(started) };
+    fn answer(&mut self, order: &Evaluate) -> Result<(), TrainerError> {
+        let report = match self.evaluated.take() {
+            Some(report) if report.split == order.split => report,
+            _ => self.evaluate(order)?,
+        };
+        self.evaluated = Some(report.clone());
         Ok(self.outside.reporter.report(Report::Eval(report))?)
     }
 
-    /// What a former generation was told is late and harmless; anything else is a fault of the coordinator's.
-    fn refuse(&self, command: &Command) -> Result<(), TrainerError> {
-        let (generation, what) = match command {
-            Command::Begin(begin) => (begin.generation, "begin"),
-            Command::Verdict(verdict) => (verdict.generation, "verdict"),
-            Command::Evaluate(order) => (order.generation, "evaluate"),
-        };
-        if generation == self.number {
-            return Err(TrainerError::OutOfPlace { what, step: self.position.step });
-        }
-        warn!(stale = generation, what, "ignored what was meant for another generation");
-        Ok(())
+    /// With other weights for a while: what is held keeps every bit.
+    fn evaluate(&mut self, order: &Evaluate) -> Result<EvalReport, TrainerError> {
+        let (began, split) = (Instant::now(), order.split);
+        self.outside.pulse.change(|state| state.activity = Activity::Evaluating);
+        let replica = &mut self.held.replica;
+        let own = replica.model.state();
+        replica.restore(&order.weights)?;
+        let blocks = evaluate(&replica.model, self.outside.samples, split, &self.peers);
+        replica.model.load_state(&own, HeadPolicy::Strict).map_err(TrainerError::Model)?;
+        Ok(EvalReport { generation: self.number, split, blocks: blocks?, eval_ms: millis(began) })
     }
-}
 
-/// What came after an epoch's report.
-enum Awaited {
-    Verdict(Verdict),
-    Ending(Ending),
+    /// The next order that concerns this generation. What former ones were told comes late and is harmless; what was
+    /// followed already is repeated until the coordinator sees it, so it is shown again.
+    fn listen(&self) -> Word {
+        loop {
+            let Ok(command) = self.outside.commands.recv() else { return Word::Ending(Ending::SessionOver) };
+            match command {
+                Command::Verdict(verdict) if verdict.generation == self.number => {
+                    return Word::Verdict(verdict);
+                }
+                Command::Evaluate(order) if order.generation == self.number => return Word::Evaluate(order),
+                command if command.generation() > self.number => {
+                    if matches!(command, Command::Begin(_) | Command::Prepare { .. }) {
+                        return Word::Ending(Ending::Superseded(command));
+                    }
+                }
+                command => debug!(generation = command.generation(), "ignored an order that was followed"),
+            }
+            self.outside.pulse.change(|_| {});
+        }
+    }
 }
 
 fn millis(since: Instant) -> u64 {

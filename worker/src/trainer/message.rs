@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::collective::{Cancel, Listener};
 use crate::plan::{Position, Split};
@@ -14,9 +14,26 @@ use super::metrics::{BlockMetrics, Metrics};
 /// What the session asks for.
 #[derive(Debug)]
 pub enum Command {
-    Begin(Begin),
+    /// Have no generation under way, and show in the [`Pulse`] that this one is prepared. The session has raised the
+    /// flag of the one under way, or cancelled it.
+    Prepare {
+        generation: u64,
+    },
+    Begin(Box<Begin>),
     Verdict(Verdict),
     Evaluate(Evaluate),
+}
+
+impl Command {
+    /// The generation that it is about.
+    pub(super) fn generation(&self) -> u64 {
+        match self {
+            Self::Prepare { generation } => *generation,
+            Self::Begin(begin) => begin.generation,
+            Self::Verdict(verdict) => verdict.generation,
+            Self::Evaluate(order) => order.generation,
+        }
+    }
 }
 
 /// Take part in a generation.
@@ -29,15 +46,28 @@ pub struct Begin {
     /// 16 bytes, known to the members only.
     pub token: Vec<u8>,
     pub position: Position,
-    /// Where the replica comes from; none: from the plan.
-    pub checkpoint: Option<CheckpointFiles>,
-    /// Nothing is left to train: load, then wait for what comes.
+    pub start: Start,
+    /// The epoch that ended at `position` is decided on: the verdict comes without another evaluation.
+    pub judged: bool,
+    /// Rank 0 uploads a checkpoint of `position` first.
+    pub save: bool,
+    /// Nothing is left to train: get ready, then wait for what comes.
     pub hold: bool,
     pub listener: Arc<Listener>,
-    /// Raised when all are to halt after a step.
-    pub halt: Arc<AtomicBool>,
+    /// Raised when all are to pause after a step.
+    pub pause: Arc<AtomicBool>,
     /// Cancelled when the generation is over at once.
     pub cancel: Cancel,
+}
+
+/// Where the replica comes from. A member that stands at the position already keeps its own.
+#[derive(Debug)]
+pub enum Start {
+    /// By the seed, and the initial weights where there are some.
+    Initial,
+    Checkpoint(CheckpointFiles),
+    /// This rank sends its state to the peers that have none.
+    Peer(usize),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +76,8 @@ pub struct Peer {
     /// host:port of its data plane.
     pub address: String,
     pub shards: Range<u32>,
+    /// Its replica stands at the position already.
+    pub has_state: bool,
 }
 
 /// A stored checkpoint's files, verified by who fetched them.
@@ -63,6 +95,8 @@ pub struct Verdict {
     /// The model file of the checkpoint to go back to; the optimizer keeps its state.
     pub restore: Option<Vec<u8>>,
     pub save: bool,
+    /// Every member keeps this checkpoint until it is stored, see [`Kept`].
+    pub keep: bool,
     pub hold: bool,
 }
 
@@ -82,11 +116,8 @@ pub enum Report {
     Progress(Progress),
     Epoch(EpochReport),
     Eval(EvalReport),
-    /// Stopped at this boundary, the same on every member.
-    Halted {
-        generation: u64,
-        position: Position,
-    },
+    /// The generation's first step is made, or all is ready where there is nothing to step.
+    Started(Started),
     Snapshot(Snapshot),
 }
 
@@ -145,12 +176,48 @@ pub struct EvalReport {
     pub eval_ms: u64,
 }
 
-/// A checkpoint on its way to the coordinator.
+/// What the start of a generation took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    pub generation: u64,
+    pub connect_ms: u64,
+    /// To send, receive or load the replica's state.
+    pub state_ms: u64,
+    /// From there to the end of the first step; 0 where there is nothing to step.
+    pub first_step_ms: u64,
+}
+
+/// A checkpoint on its way to the coordinator. Its bytes follow from its position alone, whoever saves it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    pub generation: u64,
     pub position: Position,
-    pub files: CheckpointFiles,
+    /// A later one may take its place while it waits for its turn.
+    pub replaceable: bool,
+    pub files: Arc<CheckpointFiles>,
+}
+
+/// The best model's checkpoint, which every member keeps until it is stored: whoever dies, it is not lost as long as one
+/// of them lives. The trainer puts it there, the session takes it away.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(Arc<Mutex<Option<Snapshot>>>);
+
+impl Kept {
+    pub fn keep(&self, snapshot: Option<Snapshot>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    #[must_use]
+    pub fn get(&self) -> Option<Snapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is stored.
+    pub fn release(&self, step: u64) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_some_and(|kept| kept.position.step == step) {
+            *kept = None;
+        }
+    }
 }
 
 impl fmt::Debug for Snapshot {
@@ -165,7 +232,7 @@ impl fmt::Debug for Snapshot {
 #[error("the session has ended")]
 pub struct SessionGone;
 
-/// How reports leave. It may block: on the next snapshot while one is being uploaded, on the rest hardly ever.
+/// How reports leave. It may block on a snapshot while several that must be stored wait, on the rest hardly ever.
 pub struct Reporter(Box<dyn Fn(Report) -> Result<(), SessionGone> + Send>);
 
 impl Reporter {

@@ -1,6 +1,7 @@
-//! One step: this member's shards forward and backward, the exchange, the update, and the members' accounts of it.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! One step: this member's shards forward and backward, the exchanges, then the update.
+//!
+//! The update is local and comes last: whatever breaks an exchange, and wherever, the replica stands at the boundary
+//! before the step or at the one after it, never between.
 
 use tch::Tensor;
 
@@ -55,8 +56,11 @@ impl Stepper {
         }
     }
 
-    /// Makes the update at `position`, the same on every member. When any member's `halt` is raised, all of them learn
-    /// it from the same step.
+    /// Makes the update at `position`, the same on every member. When any member is asked to pause, all of them learn it
+    /// from the same step.
+    ///
+    /// # Errors
+    /// [`TrainerError`]; the replica is as before.
     pub(super) fn step(
         &mut self,
         replica: &mut Replica,
@@ -64,21 +68,21 @@ impl Stepper {
         step: &StepSamples<'_>,
         position: Position,
         peers: &mut Peers,
-        halt: &AtomicBool,
     ) -> Result<Outcome, TrainerError> {
         let mut own = Trailer::default();
         for shard in peers.group.block() {
             own.shards.push(self.shard(replica, samples, step, (position, shard), peers)?);
         }
         let gradient = self.gradients.finish(peers)?;
-        let norm = self.clip_norm.map(|max_norm| clip::clip(gradient, max_norm));
-        let shards = f64::from(peers.group.shards());
-        let mean_statistics = self.statistics.finish(peers)?.g_div_scalar(shards);
-        replica.update(gradient, &mean_statistics, position);
-
-        own.halt = halt.load(Ordering::Relaxed);
+        let statistics = self.statistics.finish(peers)?;
+        own.pause = peers.is_pause_asked();
         let payloads = peers.all_gather(&own.encode())?;
-        Ok(Outcome { account: trailer::merge(&payloads, peers.group.shards())?, norm })
+        let account = trailer::merge(&payloads, peers.group.shards())?;
+
+        let norm = self.clip_norm.map(|max_norm| clip::clip(gradient, max_norm));
+        let mean_statistics = statistics.g_div_scalar(f64::from(peers.group.shards()));
+        replica.update(gradient, &mean_statistics, position);
+        Ok(Outcome { account, norm })
     }
 
     /// One shard: its gradient and statistics are added to the sums, its account is returned.
@@ -94,14 +98,14 @@ impl Stepper {
         let mut account = ShardAccount { shard, loss_sum: 0.0, correct: 0, samples: ids.to_vec() };
         let parts = parts::cut(ids.len(), self.accumulate);
         for (index, part) in parts.iter().enumerate() {
-            peers.check_cancelled()?;
             let batch = samples.train_batch(position.epoch, &ids[part.clone()])?;
-            let (logits, tape) = replica.model.forward_train(&batch.images);
+            let (logits, tape) =
+                replica.model.try_forward_train(&batch.images, || peers.check_cancelled())?;
             let loss_sum = loss::training(&logits, &batch, self.label_smoothing);
             // Every shard divides by the samples of the whole step, so that the plain sum over shards is the mean.
             let loss = loss_sum.g_div_scalar(step.count() as f64);
             if index + 1 < parts.len() {
-                self.add_part(replica, index, tape, &loss);
+                self.add_part(replica, index, (tape, &loss), peers)?;
             } else {
                 self.hand_over(replica, parts.len(), (tape, &loss), shard, peers)?;
             }
@@ -112,18 +116,25 @@ impl Stepper {
     }
 
     /// Adds a part that others follow to the sums.
-    fn add_part(&mut self, replica: &Replica, index: usize, tape: Tape, loss: &Tensor) {
+    fn add_part(
+        &mut self,
+        replica: &Replica,
+        index: usize,
+        (tape, loss): (Tape, &Tensor),
+        peers: &Peers,
+    ) -> Result<(), TrainerError> {
         let PartSums { gradient: sum, statistics } =
             self.part_sums.as_mut().expect("a shard in several parts has sums");
         let seen = replica.model.shard_statistics();
         if index == 0 {
-            replica.model.backward(tape, loss, sum, |_| {});
+            replica.model.backward(tape, loss, sum, |_| peers.check_cancelled())?;
             statistics.copy_(seen);
-            return;
+            return Ok(());
         }
-        replica.model.backward(tape, loss, &self.gradient, |_| {});
+        replica.model.backward(tape, loss, &self.gradient, |_| peers.check_cancelled())?;
         let _ = sum.g_add_(&self.gradient);
         let _ = statistics.g_add_(seen);
+        Ok(())
     }
 
     /// The last of `parts` parts: what the shard comes to is handed to the exchange, its gradient while backward runs.
@@ -139,17 +150,14 @@ impl Stepper {
         let Self { gradient, gradients, statistics, part_sums, .. } = self;
         let mut sums = part_sums.as_mut().filter(|_| parts > 1);
         let buckets = model.buckets();
-        let mut exchanged = Ok(());
         model.backward(tape, loss, gradient, |bucket| {
             if let Some(sums) = &sums {
                 let part = |flat: &Tensor| narrow(flat, &buckets[bucket]);
                 let _ = part(gradient).g_add_(&part(&sums.gradient));
             }
-            if exchanged.is_ok() {
-                exchanged = gradients.add(bucket, shard, gradient, peers);
-            }
-        });
-        exchanged?;
+            gradients.add(bucket, shard, gradient, peers)?;
+            peers.check_cancelled()
+        })?;
         let seen = model.shard_statistics();
         match &mut sums {
             None => statistics.add(0, shard, seen, peers),

@@ -1,26 +1,24 @@
 //! The trainer driven by plain channels: whoever takes part and wherever it is interrupted, the results are the same.
 
+mod generations;
+mod members;
 mod settings;
+mod verdicts;
 
 use std::collections::HashMap;
 use std::fs;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 use tempfile::TempDir;
 
+use self::members::{Formation, Member, Moment, begin, form, spawn};
+use super::pulse::Activity;
 use super::*;
-use crate::collective::{Cancel, Listener};
 use crate::plan::{self, Position, Split};
 
-/// Far beyond what a step of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Large enough for ResNet's five halvings of the resolution, small enough to be quick.
 const SIDE: usize = 8;
 
@@ -46,101 +44,6 @@ fn dataset() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-struct Member {
-    commands: SyncSender<Command>,
-    reports: Receiver<Report>,
-    halt: Arc<AtomicBool>,
-    cancel: Cancel,
-    thread: JoinHandle<Result<(), TrainerError>>,
-    /// Of rank 0, as they come.
-    snapshots: Vec<Snapshot>,
-}
-
-/// Members that hold the given shards, begun at the plan's start or at `checkpoint`.
-fn begin(
-    plan: &Plan,
-    dataset: &std::path::Path,
-    shards: &[u32],
-    checkpoint: Option<&Snapshot>,
-) -> Vec<Member> {
-    let listeners: Vec<Arc<Listener>> =
-        shards.iter().map(|_| Arc::new(Listener::bind("127.0.0.1:0").unwrap())).collect();
-    let mut at = 0;
-    let mut peers = Vec::new();
-    for (rank, (count, listener)) in shards.iter().zip(&listeners).enumerate() {
-        let address = listener.local_addr().unwrap().to_string();
-        peers.push(Peer { name: format!("worker-{rank}"), address, shards: at..at + count });
-        at += count;
-    }
-    let member = |(rank, listener)| {
-        let (commands, received) = sync_channel(8);
-        let (sender, reports) = channel();
-        let (halt, cancel) = (Arc::new(AtomicBool::new(false)), Cancel::new());
-        let setup = Setup {
-            plan: plan.clone(),
-            worker: format!("worker-{rank}"),
-            device: DeviceName::Cpu,
-            dataset: dataset.to_owned(),
-            weights: None,
-        };
-        let begin = Begin {
-            generation: 1,
-            rank,
-            peers: peers.clone(),
-            token: vec![7; 16],
-            position: checkpoint.map(|snapshot| snapshot.position).unwrap_or_default(),
-            checkpoint: checkpoint.map(|snapshot| snapshot.files.clone()),
-            hold: false,
-            listener,
-            halt: Arc::clone(&halt),
-            cancel: cancel.clone(),
-        };
-        commands.send(Command::Begin(begin)).unwrap();
-        let thread = thread::spawn(move || {
-            let reporter = Reporter::new(move |report| sender.send(report).map_err(|_| SessionGone));
-            run(&setup, &received, &reporter)
-        });
-        Member { commands, reports, halt, cancel, thread, snapshots: Vec::new() }
-    };
-    listeners.into_iter().enumerate().map(member).collect()
-}
-
-impl Member {
-    /// The next report that is neither progress nor a snapshot.
-    fn report(&mut self) -> Report {
-        loop {
-            match self.reports.recv_timeout(PATIENCE).expect("the trainer says something") {
-                Report::Progress(_) => {}
-                Report::Snapshot(snapshot) => self.snapshots.push(snapshot),
-                report => return report,
-            }
-        }
-    }
-
-    fn epoch(&mut self) -> EpochReport {
-        match self.report() {
-            Report::Epoch(report) => report,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Ends its session and returns all of its snapshots that nobody has looked at.
-    fn finish(self) -> Vec<Snapshot> {
-        let Self { commands, reports, thread, mut snapshots, .. } = self;
-        drop(commands);
-        let snapshot = |report| if let Report::Snapshot(snapshot) = report { Some(snapshot) } else { None };
-        snapshots.extend(reports.iter().filter_map(snapshot));
-        thread.join().unwrap().unwrap();
-        snapshots
-    }
-
-    /// Ends its session and returns how the trainer took it.
-    fn end(self) -> Result<(), TrainerError> {
-        drop(self.commands);
-        self.thread.join().unwrap()
-    }
-}
-
 /// What must not depend on the members: digest, metrics, ledger, and all blocks in order.
 fn essence(members: &mut [Member]) -> ([u8; 32], Metrics, Ledger, Vec<(u32, Metrics)>) {
     let reports: Vec<EpochReport> = members.iter_mut().map(Member::epoch).collect();
@@ -160,7 +63,7 @@ fn verdict(save: bool, hold: bool, restore: Option<Vec<u8>>) -> Command {
 }
 
 fn verdict_on(epoch: u32, save: bool, hold: bool, restore: Option<Vec<u8>>) -> Command {
-    Command::Verdict(Verdict { generation: 1, epoch, restore, save, hold })
+    Command::Verdict(Verdict { generation: 1, epoch, restore, save, keep: false, hold })
 }
 
 #[test]
@@ -196,31 +99,17 @@ fn an_interrupted_epoch_ends_as_if_nothing_had_been() {
 }
 
 #[test]
-fn one_raised_flag_halts_all_after_the_same_step_with_a_checkpoint_of_it() {
-    let (_dir, path) = dataset();
-    let mut members = begin(&plan::sample(), &path, &[1, 1], None);
-    members[1].halt.store(true, Ordering::Relaxed);
-    let position = Position { epoch: 0, step: 1 };
-    for member in &mut members {
-        let report = member.report();
-        assert!(matches!(report, Report::Halted { position: at, .. } if at == position), "{report:?}");
-    }
-    assert_eq!(members[0].snapshots.iter().map(|snapshot| snapshot.position).collect::<Vec<_>>(), [position]);
-    members.into_iter().for_each(|member| member.end().unwrap());
-}
-
-#[test]
 fn a_verdict_restores_then_saves_and_a_held_member_evaluates() {
     let (_dir, path) = dataset();
     let plan = Plan { checkpoint_every_steps: NonZeroU64::new(1), ..plan::sample() };
     let mut members = begin(&plan, &path, &[2], None);
     let member = &mut members[0];
     let trained = member.epoch();
-    let weights = member.snapshots.remove(0).files.model;
+    let weights = member.snapshots.remove(0).files.model.clone();
     member.commands.send(verdict(true, true, Some(weights.clone()))).unwrap();
     let evaluate = Evaluate { generation: 1, split: Split::Test, weights: weights.clone() };
     member.commands.send(Command::Evaluate(evaluate)).unwrap();
-    let Report::Eval(evaluated) = member.report() else { panic!("no evaluation") };
+    let evaluated = member.eval();
     assert_eq!(evaluated.blocks.len(), 2);
     assert_ne!(evaluated.blocks, trained.blocks, "other weights than those of the epoch's end");
     let saved = member.snapshots.remove(0);
@@ -251,20 +140,4 @@ fn a_plan_that_the_data_contradict_is_refused() {
     let error = begin(&plan, &path, &[2], None).remove(0).thread.join().unwrap().unwrap_err();
     assert_eq!(error.kind(), FailureKind::Data);
     assert_eq!(error.to_string(), "the plan has 3 steps per epoch, but the data make 2");
-}
-
-#[test]
-fn a_lost_peer_is_named_and_a_cancel_is_not_an_error_of_its_own() {
-    let (_dir, path) = dataset();
-    let mut members = begin(&plan::sample(), &path, &[1, 1], None);
-    essence(&mut members);
-    let (second, first) = (members.pop().unwrap(), members.pop().unwrap());
-    second.cancel.cancel();
-    for member in [&first, &second] {
-        member.commands.send(verdict(false, false, None)).unwrap();
-    }
-    assert!(matches!(second.thread.join().unwrap(), Err(TrainerError::Cancelled)));
-    let error = first.thread.join().unwrap().unwrap_err();
-    assert_eq!(error.kind(), FailureKind::Cluster);
-    assert!(error.to_string().starts_with("lost worker-1: "), "{error}");
 }

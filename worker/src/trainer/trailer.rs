@@ -1,5 +1,5 @@
-//! What members tell each other at the end of every step, beside the gradient: whether to halt, and what each of
-//! their shards saw. From it all members know the same metrics and the same ledger, and halt after the same step.
+//! What members tell each other at the end of every step, beside the gradient: whether to pause, and what each of
+//! their shards saw. From it all members know the same metrics and the same ledger, and pause after the same step.
 //!
 //! Little-endian: a flag byte, then per shard its index (u32), loss sum (f64), correct (u64), samples (u32) and their
 //! ids (u32 each).
@@ -9,8 +9,8 @@ use super::metrics::Metrics;
 /// One member's account of a step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Trailer {
-    /// This member asks all to halt after this step.
-    pub(super) halt: bool,
+    /// This member asks all to pause after this step.
+    pub(super) pause: bool,
     pub(super) shards: Vec<ShardAccount>,
 }
 
@@ -36,7 +36,7 @@ pub struct MalformedTrailer;
 
 impl Trailer {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![u8::from(self.halt)];
+        let mut bytes = vec![u8::from(self.pause)];
         for account in &self.shards {
             bytes.extend(account.shard.to_le_bytes());
             bytes.extend(account.loss_sum.to_le_bytes());
@@ -50,7 +50,7 @@ impl Trailer {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, MalformedTrailer> {
         let mut rest = Reader(bytes);
-        let halt = match rest.take::<1>()? {
+        let pause = match rest.take::<1>()? {
             [0] => false,
             [1] => true,
             _ => return Err(MalformedTrailer),
@@ -68,7 +68,7 @@ impl Trailer {
                 (0..count).map(|_| rest.take().map(u32::from_le_bytes)).collect::<Result<_, _>>()?;
             shards.push(ShardAccount { shard, loss_sum, correct, samples });
         }
-        Ok(Self { halt, shards })
+        Ok(Self { pause, shards })
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn merge(payloads: &[Vec<u8>], shards: u32) -> Result<Trailer, Malfor
     let mut all = Trailer::default();
     for payload in payloads {
         let trailer = Trailer::decode(payload)?;
-        all.halt |= trailer.halt;
+        all.pause |= trailer.pause;
         all.shards.extend(trailer.shards);
     }
     let in_order = all.shards.iter().map(|account| account.shard).eq(0..shards);
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn accounts_survive_the_wire() {
-        for halt in [false, true] {
+        for pause in [false, true] {
             for shards in [vec![], vec![account(3, &[])], vec![account(0, &[7, u32::MAX]), account(1, &[0])]]
             {
-                let trailer = Trailer { halt, shards };
+                let trailer = Trailer { pause, shards };
                 assert_eq!(Trailer::decode(&trailer.encode()), Ok(trailer));
             }
         }
@@ -116,18 +116,18 @@ mod tests {
     #[test]
     fn one_raised_flag_is_everybodys() {
         let payloads = [
-            Trailer { halt: false, shards: vec![account(0, &[1])] }.encode(),
-            Trailer { halt: true, shards: vec![] }.encode(),
-            Trailer { halt: false, shards: vec![account(1, &[2])] }.encode(),
+            Trailer { pause: false, shards: vec![account(0, &[1])] }.encode(),
+            Trailer { pause: true, shards: vec![] }.encode(),
+            Trailer { pause: false, shards: vec![account(1, &[2])] }.encode(),
         ];
         let merged = merge(&payloads, 2).unwrap();
-        assert!(merged.halt);
+        assert!(merged.pause);
         assert_eq!(merged.shards, [account(0, &[1]), account(1, &[2])]);
     }
 
     #[test]
     fn what_is_cut_off_or_out_of_order_is_refused() {
-        let bytes = Trailer { halt: false, shards: vec![account(0, &[1, 2])] }.encode();
+        let bytes = Trailer { pause: false, shards: vec![account(0, &[1, 2])] }.encode();
         for length in [0, 2, 9, bytes.len() - 1] {
             assert_eq!(Trailer::decode(&bytes[..length]), Err(MalformedTrailer), "{length}");
         }

@@ -3,11 +3,13 @@
 use std::iter;
 
 use super::*;
-use crate::{FailureKind, LedgerRow, MemberEntry, Restore, SelectSpec, Split, WorkerName};
+use crate::{
+    Cause, FailureKind, LedgerRow, MemberEntry, Receipt, Restore, SelectSpec, Split, WorkerBounds, WorkerName,
+};
 
 fn spec() -> RunSpec {
     RunSpec {
-        workers: 2,
+        workers: WorkerBounds::fixed(2),
         shards: 2,
         epochs: 9,
         steps_per_epoch: 10,
@@ -18,6 +20,7 @@ fn spec() -> RunSpec {
         ema: false,
         keep: 2,
         join_timeout_ms: 60_000,
+        lease_ms: 3000,
     }
 }
 
@@ -57,10 +60,12 @@ fn journal(accuracies: &[u64]) -> Vec<Entry> {
 fn resumed(step: u64, damaged: &[u64]) -> Entry {
     Entry::Resumed {
         position: Position { epoch: Epoch((step / 10) as u32), step: Step(step) },
-        workers: 5,
-        epochs: 12,
         damaged: damaged.iter().copied().map(Step).collect(),
     }
+}
+
+fn taken_over(term: u64) -> Entry {
+    Entry::TakenOver { term: Term(term), workers: WorkerBounds { min: 2, start: 5, max: 8 }, epochs: 12 }
 }
 
 fn history(entries: &[Entry]) -> History {
@@ -113,18 +118,47 @@ fn a_checkpoint_within_an_epoch_counts_the_rows_before_it() {
 #[test]
 fn a_resume_undoes_what_lies_beyond_and_finds_the_best_again() {
     let mut entries = journal(&[4, 3, 9]);
-    entries.push(Entry::Tested { step: Step(30), metrics: Metrics::default() });
-    entries.push(Entry::Ended { outcome: Outcome::Done { early: false } });
     assert_eq!(history(&entries).best().unwrap().step, Step(30));
     entries.push(resumed(20, &[30]));
     let undone = history(&entries);
     assert_eq!(undone.rows.len(), 2);
     assert_eq!(undone.best().unwrap().step, Step(10));
     assert_eq!(undone.checkpoints.keys().copied().collect::<BTreeSet<_>>(), steps(&[10, 20]));
-    assert_eq!((undone.tested, &undone.outcome, undone.position().step), (None, &None, Step(20)));
-    assert_eq!((undone.spec.workers, undone.spec.epochs), (5, 12));
+    assert_eq!(undone.position().step, Step(20));
     entries.extend([Entry::EpochEnded(row(2, 1)), stored(30)]);
     assert_eq!(history(&entries).rows.len(), 3);
+}
+
+#[test]
+fn a_run_taken_over_is_not_over_any_more_and_has_a_newer_term() {
+    let mut entries = journal(&[4, 3, 9]);
+    assert_eq!(history(&entries).term, Term(1));
+    entries.push(Entry::Tested { step: Step(30), metrics: Metrics::default() });
+    entries.push(Entry::Ended { outcome: Outcome::Done { early: false } });
+    let over = history(&entries);
+    assert!(over.tested.is_some() && over.outcome.is_some());
+    entries.push(taken_over(2));
+    let again = history(&entries);
+    assert_eq!((again.term, again.tested, &again.outcome), (Term(2), None, &None));
+    assert_eq!((again.spec.workers.start, again.spec.epochs, again.rows.len()), (5, 12, 3));
+}
+
+#[test]
+fn a_history_knows_the_members_of_the_newest_generation() {
+    let member = |name: &str| MemberEntry {
+        worker: name.into(),
+        device: "cpu".into(),
+        host: "here".into(),
+        pid: 1,
+        shards: (0, 1),
+    };
+    let mut entries = journal(&[]);
+    for (generation, name) in [(1, "w0"), (3, "w1")] {
+        let (members, position) = (vec![member(name)], Position::default());
+        entries.push(Entry::GenerationBegan { generation: Generation(generation), members, position });
+    }
+    let history = history(&entries);
+    assert_eq!((history.generation, history.members), (Generation(3), vec![member("w1")]));
 }
 
 #[test]
@@ -174,6 +208,24 @@ fn a_journal_begins_with_the_runs_creation() {
     assert_eq!(History::from_entries([Entry::StopRequested]), None);
 }
 
+fn receipt(cause: Cause, culprit: Option<WorkerName>) -> Entry {
+    Entry::GenerationStarted(Receipt {
+        generation: Generation(4),
+        cause,
+        culprit,
+        reason: "w1: killed by SIGKILL".into(),
+        position: Position { epoch: Epoch(3), step: Step(31) },
+        detect_ms: 1,
+        halt_ms: 2,
+        agree_ms: 3,
+        connect_ms: 4,
+        state_ms: 5,
+        first_step_ms: 6,
+        total_ms: u64::MAX,
+        steps_lost: 1,
+    })
+}
+
 /// One of each kind, with numbers that only survive when every bit does.
 fn every_kind() -> Vec<Entry> {
     let origin = Origin {
@@ -196,7 +248,10 @@ fn every_kind() -> Vec<Entry> {
     let mut entries = vec![
         Entry::Created { spec: spec(), origin },
         resumed(20, &[10, 30]),
+        taken_over(u64::MAX),
         Entry::GenerationBegan { generation: Generation(u64::MAX), members: vec![member], position },
+        receipt(Cause::Loss, Some("w1".into())),
+        receipt(Cause::Start, None),
         Entry::EpochEnded(EpochRow { restored: Some(Step(1)), ema: Some(row(2, 3).eval), ..row(2, 3) }),
         stored(10),
         Entry::CheckpointDeleted { step: Step(3) },
@@ -204,6 +259,20 @@ fn every_kind() -> Vec<Entry> {
             worker: WorkerName::from("w1"),
             generation: Generation(2),
             reason: "line\nbreak".into(),
+            log: vec!["panicked at \"x\"".into(), "\u{1b}[31mred".into()],
+        },
+        Entry::WorkerLost {
+            worker: "w2".into(),
+            generation: Generation(2),
+            reason: String::new(),
+            log: Vec::new(),
+        },
+        Entry::WorkerLeft { worker: "w3".into(), generation: Generation(2) },
+        Entry::Straggler {
+            worker: "w3".into(),
+            generation: Generation(2),
+            shard_ms: 0.1 + 0.2,
+            others_ms: 1.0 / 3.0,
         },
         Entry::StopRequested,
         Entry::Ended { outcome: Outcome::Done { early: true } },
@@ -211,6 +280,7 @@ fn every_kind() -> Vec<Entry> {
         failed(FailureKind::Run),
         failed(FailureKind::Data),
         failed(FailureKind::Cluster),
+        failed(FailureKind::Worker),
     ];
     for loss_sum in
         [0.1 + 0.2, 1.0 / 3.0, 5e-324, f64::MAX, f64::MIN_POSITIVE, -0.0, 3.0, 1e300, 123_456_789.123_456_79]

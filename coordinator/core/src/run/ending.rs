@@ -2,83 +2,75 @@
 
 use std::collections::BTreeMap;
 
-use super::{Phase, Run, Stage};
+use super::{Gathering, Phase, Run, Stage, Training};
 use crate::{
-    BlockMetrics, Disagreement, Effect, Entry, FailureKind, Generation, Message, Outcome, Position, Reject,
-    Split, Step, WorkerName, combine_blocks,
+    BlockMetrics, Disagreement, Effect, Entry, FailureKind, Generation, Message, Outcome, Reject, Split,
+    Step, Time, WorkerName, combine_blocks,
 };
 
 impl Run {
-    pub(super) fn on_stop_requested(&mut self) {
+    pub(super) fn on_stop_requested(&mut self, now: Time) {
         if self.stopping || matches!(self.phase, Phase::Ended(_)) {
             return;
         }
         self.stopping = true;
         self.record(Entry::StopRequested);
-        match &self.phase {
-            Phase::Gathering { .. } | Phase::Forming(_) => {
-                self.end(Outcome::Stopped { position: self.start });
-            }
-            Phase::Training(training) => {
-                let generation = training.generation;
-                // At an epoch's end the verdict says hold instead; a test that is under way is simply left.
-                match training.stage {
-                    Stage::Testing(_) => self.end(Outcome::Stopped { position: self.history.position() }),
-                    _ => self.send_all(&Message::Halt { generation }),
-                }
-            }
-            Phase::Ended(_) => {}
+        // At an epoch's end the verdict says hold instead; a test that is under way is simply left.
+        if matches!(&self.phase, Phase::Training(Training { stage: Stage::Testing(_), .. })) {
+            return self.end(Outcome::Stopped { position: self.history.position() });
         }
+        self.reconsider(now);
     }
 
-    pub(super) fn on_halted(
-        &mut self,
-        worker: WorkerName,
-        generation: Generation,
-        position: Position,
-    ) -> Result<(), Reject> {
-        self.member_of(&worker, generation)?;
-        let Phase::Training(training) = &mut self.phase else { return Err(self.refuse(worker, "Halted")) };
-        match &mut training.stage {
-            Stage::Stepping => training.stage = Stage::Halting(BTreeMap::from([(worker, position)])),
-            Stage::Halting(positions) => {
-                positions.insert(worker, position);
-            }
-            _ => return Err(self.refuse(worker, "Halted")),
-        }
-        self.conclude_when_halted();
-        Ok(())
-    }
-
-    pub(super) fn conclude_when_halted(&mut self) {
-        let Phase::Training(training) = &self.phase else { return };
-        let Stage::Halting(positions) = &training.stage else { return };
-        let all = positions.len() == training.members.len();
-        let mut each = positions.values();
-        let Some(position) = each.next().copied() else { return };
-        if all && each.any(|other| *other != position) {
-            self.fail("members halted at different steps".into(), FailureKind::Run);
-        } else if all && self.history.checkpoints.contains_key(&position.step) {
-            self.end(Outcome::Stopped { position });
-        }
-    }
-
-    /// Training is over and `step` is the position. Once its checkpoint is stored: stop, test or be done.
-    pub(super) fn hold_or_conclude(&mut self, step: Step) {
+    /// Nothing is left to train at `step`. Once its checkpoint is stored, the run stops, tests or is done.
+    pub(super) fn hold(&mut self, now: Time, step: Step) {
         self.enter(Stage::Holding { step });
+        let stored = self.history.checkpoints.values().next_back();
+        if step.0 == 0 || stored.is_some_and(|stored| stored.position.step == step) {
+            self.conclude_hold(now, step);
+        }
+    }
+
+    pub(super) fn conclude_hold(&mut self, now: Time, step: Step) {
+        let Phase::Training(training) = &self.phase else { return };
         let spec = &self.history.spec;
+        let trained = self.history.is_trained();
         let best = self.history.best().map(|row| row.step);
         match best {
-            _ if !self.history.is_trained() => {
+            _ if !trained && self.stopping => {
                 self.end(Outcome::Stopped { position: self.history.position() })
             }
+            _ if !trained && training.parting => self.part(now),
+            _ if !trained => {
+                self.fail(format!("the run holds at step {step} for no reason"), FailureKind::Run)
+            }
             Some(weights_step) if spec.test_samples > 0 && spec.select.split != Split::Test => {
-                let generation = self.generation();
-                self.send_all(&Message::Evaluate { generation, split: Split::Test, weights_step });
+                // It may have been given up for want of its checkpoint, which is being stored again.
+                if !self.history.checkpoints.contains_key(&weights_step) {
+                    return;
+                }
                 self.enter(Stage::Testing(BTreeMap::new()));
+                let Phase::Training(training) = &self.phase else { return };
+                for worker in training.members.clone() {
+                    self.tell_evaluate(now, worker);
+                }
             }
             _ => self.done(),
         }
+    }
+
+    /// Tells a member to report the test split with the best weights.
+    pub(super) fn tell_evaluate(&mut self, now: Time, worker: WorkerName) {
+        let Some(weights_step) = self.history.best().map(|row| row.step) else { return };
+        let Phase::Training(Training { generation, .. }) = self.phase else { return };
+        self.tell(now, worker, Message::Evaluate { generation, split: Split::Test, weights_step });
+    }
+
+    /// The members' state is stored: those that want to may leave, the others wait for more.
+    fn part(&mut self, now: Time) {
+        self.close_receipt(now);
+        self.phase = Phase::Gathering(Gathering::patient());
+        self.reconsider(now);
     }
 
     pub(super) fn on_eval_reported(
@@ -88,8 +80,11 @@ impl Run {
         split: Split,
         blocks: Vec<BlockMetrics>,
     ) -> Result<(), Reject> {
-        self.member_of(&worker, generation)?;
+        let training = self.member_of(&worker, generation)?;
         let refusal = self.refuse(worker.clone(), "EvalReport");
+        if !training.members.contains(&worker) {
+            return Err(refusal);
+        }
         let Phase::Training(training) = &mut self.phase else { return Err(refusal) };
         let Stage::Testing(reports) = &mut training.stage else { return Err(refusal) };
         if split != Split::Test {
@@ -125,7 +120,7 @@ impl Run {
         self.end(Outcome::Failed { reason, kind });
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    pub(super) fn end(&mut self, outcome: Outcome) {
         if matches!(self.phase, Phase::Ended(_)) {
             return;
         }

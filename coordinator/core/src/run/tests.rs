@@ -1,18 +1,34 @@
 //! A bench on which a run is driven by hand: it keeps what the run recorded and sent, and checks after every event
-//! that the journal's fold is the live history and that a refused event changed nothing.
+//! that the journal's fold is the live history, that generations only rise, and that a refused event changed nothing.
 
+mod blame;
 mod checkpoints;
 mod ending;
 mod epochs;
 mod forming;
+mod joining;
+mod leaving;
+mod losses;
+mod orders;
+mod receipts;
+mod returning;
+mod stopping;
+mod stragglers;
+mod stuck;
+mod workers;
 
+use self::workers::dealt;
 use super::*;
-use crate::{Begin, Epoch, LedgerRow, Metrics, Restore, SelectSpec, Split, Verdict};
+use crate::{
+    Activity, Attached, Broken, Epoch, LedgerRow, Metrics, Restore, SelectSpec, Split, Start, StartTimings,
+    Term, WorkerBounds,
+};
 
-/// Two workers, three epochs of ten steps, no restoring, twenty samples to validate on and ten to test on.
+/// Two workers and at most four, three epochs of ten steps, no restoring, twenty samples to validate on and ten to test
+/// on.
 fn spec() -> RunSpec {
     RunSpec {
-        workers: 2,
+        workers: WorkerBounds { min: 1, start: 2, max: 4 },
         shards: 4,
         epochs: 3,
         steps_per_epoch: 10,
@@ -23,7 +39,18 @@ fn spec() -> RunSpec {
         ema: false,
         keep: 2,
         join_timeout_ms: 60_000,
+        lease_ms: 3000,
     }
+}
+
+fn with(change: impl FnOnce(&mut RunSpec)) -> RunSpec {
+    let mut spec = spec();
+    change(&mut spec);
+    spec
+}
+
+fn workers(min: u32, start: u32, max: u32) -> RunSpec {
+    with(|spec| spec.workers = WorkerBounds { min, start, max })
 }
 
 struct Bench {
@@ -31,54 +58,26 @@ struct Bench {
     now: Time,
     /// All that was recorded.
     entries: Vec<Entry>,
-    /// What the last event led to.
+    /// What the last event led to, or all events of the last `pass`.
     effects: Vec<Effect>,
+    /// What each worker last said of itself.
+    heartbeats: BTreeMap<WorkerName, Heartbeat>,
+    /// Each process has its own number.
+    processes: u32,
 }
 
 impl Bench {
     fn new(spec: RunSpec) -> Self {
         let (run, effects) = Run::create(Time(1000), spec, Origin::default());
-        let mut bench = Self { run, now: Time(1000), entries: Vec::new(), effects: Vec::new() };
+        Self::of(run, effects, Vec::new())
+    }
+
+    fn of(run: Run, effects: Vec<Effect>, entries: Vec<Entry>) -> Self {
+        let (effects_before, heartbeats) = (Vec::new(), BTreeMap::new());
+        let now = Time(1000);
+        let mut bench = Self { run, now, entries, effects: effects_before, heartbeats, processes: 0 };
         bench.take(effects);
         bench
-    }
-
-    /// All workers have joined and are told to prepare.
-    fn forming(spec: RunSpec) -> Self {
-        let mut bench = Self::new(spec);
-        bench.names().iter().for_each(|name| bench.ok(joined(name)));
-        bench
-    }
-
-    /// All members step.
-    fn training(spec: RunSpec) -> Self {
-        let mut bench = Self::forming(spec);
-        bench.prepare();
-        bench
-    }
-
-    /// A new life of the run as the journal tells of it.
-    fn resumed(entries: Vec<Entry>, verified: &[u64], workers: u32) -> Self {
-        let history = History::from_entries(entries.clone()).unwrap();
-        let verified = verified.iter().copied().map(Step).collect();
-        let position = history.resume_point(&verified).unwrap_or_default();
-        let damaged = history.checkpoints.keys().copied().filter(|step| !verified.contains(step)).collect();
-        let epochs = history.spec.epochs;
-        let (run, effects) = Run::resume(Time(1000), history, position, damaged, workers, epochs);
-        let mut bench = Self { run, now: Time(1000), entries, effects: Vec::new() };
-        bench.take(effects);
-        bench
-    }
-
-    fn names(&self) -> Vec<WorkerName> {
-        (0..self.run.history.spec.workers).map(|index| WorkerName(format!("w{index}"))).collect()
-    }
-
-    fn prepare(&mut self) {
-        let generation = self.run.generation();
-        for worker in self.names() {
-            self.ok(Event::Prepared { address: format!("{worker}:1"), worker, generation });
-        }
     }
 
     fn apply(&mut self, event: Event) -> Result<(), Reject> {
@@ -100,13 +99,34 @@ impl Bench {
     }
 
     fn take(&mut self, effects: Vec<Effect>) {
-        self.entries.extend(effects.iter().filter_map(|effect| match effect {
-            Effect::Record(entry) => Some(entry.clone()),
-            _ => None,
-        }));
+        for effect in &effects {
+            match effect {
+                Effect::Record(entry) => {
+                    if let Entry::GenerationBegan { generation, .. } = entry {
+                        let former = self.begun_generations().last().copied().unwrap_or_default();
+                        assert!(former < *generation, "{generation} began after {former}");
+                    }
+                    self.entries.push(entry.clone());
+                }
+                Effect::Send { to, message: Message::Begin(begin) } => {
+                    assert_eq!(begin.peers[begin.rank as usize].worker, *to, "ranks follow the peers");
+                    let last = self.begun_generations().last().copied();
+                    assert_eq!(last, Some(begin.generation), "a generation began that is not recorded");
+                }
+                _ => {}
+            }
+        }
         self.effects = effects;
         let folded = History::from_entries(self.entries.clone()).unwrap();
         assert_eq!(&folded, self.run.history(), "the journal tells another story");
+    }
+
+    fn begun_generations(&self) -> Vec<Generation> {
+        let begun = |entry: &Entry| match entry {
+            Entry::GenerationBegan { generation, .. } => Some(*generation),
+            _ => None,
+        };
+        self.entries.iter().filter_map(begun).collect()
     }
 
     /// What the last event made the run tell `worker`.
@@ -118,6 +138,17 @@ impl Bench {
         to_worker.collect()
     }
 
+    /// Who was told to pause: for which generation, and whether at once.
+    fn asked_to_pause(&self) -> Vec<(&str, u64, bool)> {
+        let asked = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Send { to, message: Message::Prepare { generation, now } } => {
+                Some((&*to.0, generation.0, *now))
+            }
+            _ => None,
+        });
+        asked.collect()
+    }
+
     /// The verdict of the last event, which all members must have been told alike.
     fn verdict(&self) -> Option<Verdict> {
         let of = |worker: &WorkerName| {
@@ -126,92 +157,46 @@ impl Bench {
                 _ => None,
             })
         };
-        let names = self.names();
+        let names = self.members();
         assert!(names.iter().all(|name| of(name) == of(&names[0])));
-        of(&names[0])
+        names.first().and_then(of)
     }
 
     fn begin(&self, worker: &str) -> &Begin {
-        match self.told(worker)[..] {
-            [Message::Begin(begin), ..] => begin,
-            ref other => panic!("{worker} was told {other:?}"),
-        }
+        let told = self.told(worker);
+        let begin = told.iter().find_map(|message| match message {
+            Message::Begin(begin) => Some(begin),
+            _ => None,
+        });
+        begin.unwrap_or_else(|| panic!("{worker} was told {told:?}"))
+    }
+
+    /// The newest generation's members.
+    fn members(&self) -> Vec<WorkerName> {
+        self.run.history.members.iter().map(|member| member.worker.clone()).collect()
+    }
+
+    fn member_names(&self) -> Vec<&str> {
+        self.run.history.members.iter().map(|member| &*member.worker.0).collect()
+    }
+
+    fn generation(&self) -> u64 {
+        self.run.generation().0
     }
 
     fn epoch(&self) -> u32 {
         self.run.history.rows.len() as u32
     }
 
-    /// The reports of an epoch in which `correct` of the validation samples are right, by worker.
-    fn reports(&self, correct: u64) -> Vec<(WorkerName, EpochReport)> {
-        let spec = &self.run.history.spec;
-        let names = self.names();
-        let report = |(rank, worker): (usize, &WorkerName)| {
-            let report = EpochReport {
-                epoch: Epoch(self.epoch()),
-                position: spec.start_of(Epoch(self.epoch() + 1)),
-                learning_rate: 0.1,
-                train: Metrics { loss_sum: 4.5, correct: 7, count: 40 },
-                ledger: LedgerRow { expected: 40, seen: 40, ..LedgerRow::default() },
-                split: spec.select.split,
-                blocks: dealt(spec.eval_samples, correct, rank, names.len()),
-                ema_blocks: match spec.ema {
-                    true => dealt(spec.eval_samples, correct + 1, rank, names.len()),
-                    false => Vec::new(),
-                },
-                weights_digest: "ab".into(),
-                train_ms: 100 + rank as u64,
-                eval_ms: 10 + rank as u64,
-                peak_memory_bytes: 1 << rank,
-            };
-            (worker.clone(), report)
-        };
-        names.iter().enumerate().map(report).collect()
-    }
-
-    fn report(&mut self, reports: Vec<(WorkerName, EpochReport)>) {
-        let generation = self.run.generation();
-        for (worker, report) in reports {
-            self.ok(Event::EpochReported { worker, generation, report });
-        }
-    }
-
-    /// Ends an epoch, without its checkpoint.
-    fn end_epoch(&mut self, correct: u64) -> Option<Verdict> {
-        self.report(self.reports(correct));
-        self.verdict()
-    }
-
-    /// A checkpoint of `step` arrives.
-    fn store(&mut self, step: u64) {
-        let position = self.at(step);
-        self.ok(Event::CheckpointStored { generation: self.run.generation(), position, size_bytes: 5 });
-    }
-
-    /// Ends an epoch and stores its checkpoint.
-    fn finish_epoch(&mut self, correct: u64) {
-        let step = u64::from(self.epoch() + 1) * self.run.history.spec.steps_per_epoch;
-        self.end_epoch(correct);
-        self.store(step);
-    }
-
+    /// Where a run stands after `step` steps, verdicts followed.
     fn at(&self, step: u64) -> Position {
         Position { epoch: Epoch((step / self.run.history.spec.steps_per_epoch) as u32), step: Step(step) }
     }
 
-    /// A member halts at `step`.
-    fn halt(&mut self, worker: &str, step: u64) {
-        let (generation, position) = (self.run.generation(), self.at(step));
-        self.ok(Event::Halted { worker: worker.into(), generation, position });
-    }
-
-    /// All members answer the test.
-    fn test(&mut self, correct: u64) {
-        let (generation, names) = (self.run.generation(), self.names());
-        for (rank, worker) in names.iter().enumerate() {
-            let blocks = dealt(self.run.history.spec.test_samples, correct, rank, names.len());
-            self.ok(Event::EvalReported { worker: worker.clone(), generation, split: Split::Test, blocks });
-        }
+    /// After an epoch's last step, until the verdict is followed.
+    fn unjudged(&self, step: u64) -> Position {
+        let Position { epoch, step } = self.at(step);
+        Position { epoch: Epoch(epoch.0 - 1), step }
     }
 
     fn outcome(&self) -> Option<&Outcome> {
@@ -221,6 +206,14 @@ impl Bench {
         });
         assert!(concluded.is_none() || concluded == self.run.history.outcome.as_ref());
         concluded
+    }
+
+    fn stopped_at(&self) -> Option<u64> {
+        match self.outcome() {
+            Some(Outcome::Stopped { position }) => Some(position.step.0),
+            Some(other) => panic!("not stopped but {other:?}"),
+            None => None,
+        }
     }
 
     /// The reason of a failure that all workers in the run were told.
@@ -234,28 +227,59 @@ impl Bench {
     fn stored(&self) -> Vec<u64> {
         self.run.history.checkpoints.keys().map(|step| step.0).collect()
     }
+
+    /// Who was recorded as lost, and why, oldest first.
+    fn losses(&self) -> Vec<(&str, &str)> {
+        let lost = self.entries.iter().filter_map(|entry| match entry {
+            Entry::WorkerLost { worker, reason, .. } => Some((&*worker.0, reason.as_str())),
+            _ => None,
+        });
+        lost.collect()
+    }
+
+    fn departures(&self) -> Vec<&str> {
+        let left = self.entries.iter().filter_map(|entry| match entry {
+            Entry::WorkerLeft { worker, .. } => Some(&*worker.0),
+            _ => None,
+        });
+        left.collect()
+    }
+
+    /// The newest one.
+    fn receipt(&self) -> &crate::Receipt {
+        let receipts = self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::GenerationStarted(receipt) => Some(receipt),
+            _ => None,
+        });
+        receipts.expect("no change is over yet")
+    }
+
+    fn phase(&self) -> &'static str {
+        self.run.phase_name()
+    }
 }
 
-/// A member's blocks of eight samples; the first block holds all the hits.
-fn dealt(samples: u64, correct: u64, rank: usize, world_size: usize) -> Vec<BlockMetrics> {
-    let block = |block: u64| BlockMetrics {
-        block: block as u32,
-        metrics: Metrics {
-            loss_sum: 0.25,
-            correct: if block == 0 { correct } else { 0 },
-            count: (samples - block * 8).min(8),
-        },
-    };
-    (0..samples.div_ceil(8)).filter(|block| *block as usize % world_size == rank).map(block).collect()
-}
-
-fn joined(worker: &WorkerName) -> Event {
-    let info = WorkerInfo { device: "cpu".into(), host: "here".into(), pid: 7, libtorch_version: "2".into() };
-    Event::Joined { worker: worker.clone(), info }
-}
-
-fn with(change: impl FnOnce(&mut RunSpec)) -> RunSpec {
-    let mut spec = spec();
-    change(&mut spec);
-    spec
+/// A bench in every phase of a run's life, with w0 and w1 in it.
+fn phases() -> Vec<Bench> {
+    let one_epoch = || with(|spec| spec.epochs = 1);
+    let mut gathering = Bench::new(spec());
+    gathering.join("w0");
+    gathering.join("w1");
+    let forming = Bench::forming(spec());
+    let mut collecting = Bench::training(spec());
+    collecting.all_step(9);
+    let report = collecting.reports(5).remove(0);
+    collecting.report(vec![report]);
+    let mut awaiting = Bench::training(with(|spec| spec.select.restore = Restore::Epoch));
+    awaiting.end_epoch(5);
+    awaiting.follow_verdict();
+    awaiting.end_epoch(4);
+    let mut holding = Bench::training(one_epoch());
+    holding.end_epoch(5);
+    holding.follow_verdict();
+    let mut testing = Bench::training(one_epoch());
+    testing.finish_epoch(5);
+    let mut changing = Bench::training(spec());
+    changing.come("w2");
+    vec![gathering, forming, Bench::training(spec()), collecting, awaiting, holding, testing, changing]
 }

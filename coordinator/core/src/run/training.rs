@@ -6,33 +6,42 @@ use super::{Phase, Run, Stage};
 use crate::epoch::{check_agreement, combine_blocks};
 use crate::retention::superseded;
 use crate::{
-    BlockMetrics, CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow, Generation,
-    Message, Position, Reject, Restore, Step, Verdict, WorkerName,
+    Admission, BlockMetrics, CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow,
+    Generation, Message, Position, Reject, Restore, Time, Verdict, WorkerName,
 };
 
 impl Run {
     pub(super) fn on_epoch_reported(
         &mut self,
+        now: Time,
         worker: WorkerName,
         generation: Generation,
         report: EpochReport,
     ) -> Result<(), Reject> {
-        self.member_of(&worker, generation)?;
-        let Phase::Training(training) = &mut self.phase else {
+        let training = self.member_of(&worker, generation)?;
+        if !training.members.contains(&worker) {
             return Err(self.refuse(worker, "EpochReport"));
-        };
-        match &mut training.stage {
-            Stage::Stepping => training.stage = Stage::Collecting(BTreeMap::from([(worker, report)])),
-            Stage::Collecting(reports) => {
-                reports.insert(worker, report);
-            }
-            _ => return Err(self.refuse(worker, "EpochReport")),
+        }
+        let judged = (report.epoch.0 as usize) < self.history.rows.len();
+        if !judged && !matches!(training.stage, Stage::Stepping | Stage::Collecting(_)) {
+            return Err(self.refuse(worker, "EpochReport"));
+        }
+        self.hear(now, &worker);
+        if judged {
+            // It has not heard the verdict; it is told again.
+            self.tell_verdict(now, &worker);
+            return Ok(());
+        }
+        let Phase::Training(training) = &mut self.phase else { return Ok(()) };
+        if training.stage == Stage::Stepping {
+            training.stage = Stage::Collecting(BTreeMap::new());
         }
         let Stage::Collecting(reports) = &mut training.stage else { return Ok(()) };
+        reports.insert(worker, report);
         if reports.len() == training.members.len() {
             let reports = std::mem::take(reports);
             match self.row(&reports) {
-                Ok(row) => self.end_epoch(generation, row),
+                Ok(row) => self.end_epoch(now, row),
                 Err(disagreement) => self.fail_on(&disagreement),
             }
         }
@@ -78,31 +87,78 @@ impl Run {
         })
     }
 
-    fn end_epoch(&mut self, generation: Generation, mut row: EpochRow) {
-        let (epoch, step) = (row.epoch, row.step);
+    fn end_epoch(&mut self, now: Time, mut row: EpochRow) {
         let mut after = self.history.clone();
         after.rows.push(row.clone());
-        let trained = after.is_trained();
         let best = after.best().map(|best| best.step).filter(|_| !row.improved);
         row.restored = match self.history.spec.select.restore {
             Restore::Never => None,
-            Restore::End => best.filter(|_| trained),
+            Restore::End => best.filter(|_| after.is_trained()),
             Restore::Epoch => best,
         };
-        let verdict =
-            Verdict { generation, epoch, restore: row.restored, save: true, hold: trained || self.stopping };
         self.record(Entry::EpochEnded(row));
-        match verdict.restore {
-            Some(best) if !self.history.checkpoints.contains_key(&best) => {
-                self.enter(Stage::AwaitingBest { verdict });
-            }
-            _ => self.pronounce(verdict, step),
+        self.pronounce_last(now);
+    }
+
+    /// The word on the newest epoch that ended. It follows from what is recorded, so that it can be given again.
+    fn last_verdict(&self) -> Option<Verdict> {
+        let Phase::Training(training) = &self.phase else { return None };
+        let row = self.history.rows.last()?;
+        Some(Verdict {
+            generation: training.generation,
+            epoch: row.epoch,
+            restore: row.restored,
+            save: true,
+            keep: row.improved,
+            hold: self.history.is_trained() || self.stopping || training.parting,
+        })
+    }
+
+    /// Gives the word on the newest epoch, as soon as what it speaks of is stored.
+    pub(super) fn pronounce_last(&mut self, now: Time) {
+        let Some(verdict) = self.last_verdict() else { return };
+        if verdict.restore.is_some_and(|best| !self.history.checkpoints.contains_key(&best)) {
+            return self.enter(Stage::AwaitingBest(verdict));
+        }
+        let Phase::Training(training) = &self.phase else { return };
+        for worker in training.members.clone() {
+            self.tell(now, worker, Message::Verdict(verdict));
+        }
+        if verdict.hold {
+            self.hold(now, self.history.spec.start_of(Epoch(verdict.epoch.0 + 1)).step);
+        } else {
+            self.enter(Stage::Stepping);
         }
     }
 
-    fn pronounce(&mut self, verdict: Verdict, step: Step) {
-        self.send_all(&Message::Verdict(verdict));
-        self.enter(if verdict.hold { Stage::Holding { step } } else { Stage::Stepping });
+    /// After a return: gives the word again to members that may not have heard it.
+    pub(super) fn pronounce_owed(&mut self, now: Time) {
+        let Some(epoch) = self.history.rows.last().map(|row| row.epoch) else { return };
+        let owed = |worker: &super::Worker| {
+            worker.heartbeat.position.is_some_and(|position| position.epoch == epoch)
+        };
+        if self.workers.values().any(owed) {
+            self.pronounce_last(now);
+        }
+    }
+
+    /// Gives the word on the newest epoch to one member again.
+    pub(super) fn tell_verdict(&mut self, now: Time, worker: &WorkerName) {
+        let Phase::Training(training) = &self.phase else { return };
+        let waits = matches!(training.stage, Stage::AwaitingBest(_));
+        if let Some(verdict) = self.last_verdict()
+            && !waits
+        {
+            self.tell(now, worker.clone(), Message::Verdict(verdict));
+        }
+    }
+
+    /// Sends what is sent again until it is followed.
+    pub(super) fn tell(&mut self, now: Time, worker: WorkerName, message: Message) {
+        if let Some(known) = self.workers.get_mut(&worker) {
+            known.told = now;
+        }
+        self.send(worker, message);
     }
 
     pub(super) fn enter(&mut self, stage: Stage) {
@@ -113,27 +169,27 @@ impl Run {
 
     pub(super) fn on_checkpoint_stored(
         &mut self,
-        generation: Generation,
+        now: Time,
         position: Position,
         size_bytes: u64,
     ) -> Result<(), Reject> {
-        self.admit_upload(generation)?;
-        self.record(Entry::CheckpointStored(CheckpointEntry { position, size_bytes }));
-        self.publish();
-        for step in superseded(&self.history) {
-            self.record(Entry::CheckpointDeleted { step });
-            self.effects.push(Effect::DeleteCheckpoint(step));
+        let admission = self.admit_upload(position)?;
+        // Also those that have missed it before.
+        self.send_all(&Message::Stored { step: position.step });
+        if admission == Admission::Wanted {
+            self.record(Entry::CheckpointStored(CheckpointEntry { position, size_bytes }));
+            self.publish();
+            for step in superseded(&self.history) {
+                self.record(Entry::CheckpointDeleted { step });
+                self.effects.push(Effect::DeleteCheckpoint(step));
+            }
         }
         let Phase::Training(training) = &self.phase else { return Ok(()) };
         match &training.stage {
-            Stage::AwaitingBest { verdict } if verdict.restore == Some(position.step) => {
-                // A stop may have been asked for meanwhile.
-                let verdict = Verdict { hold: verdict.hold || self.stopping, ..*verdict };
-                let step = self.history.spec.start_of(Epoch(verdict.epoch.0 + 1)).step;
-                self.pronounce(verdict, step);
+            Stage::AwaitingBest(verdict) if verdict.restore == Some(position.step) => {
+                self.pronounce_last(now)
             }
-            Stage::Holding { step } if *step == position.step => self.hold_or_conclude(position.step),
-            Stage::Halting(_) => self.conclude_when_halted(),
+            Stage::Holding { step } => self.hold(now, *step),
             _ => {}
         }
         Ok(())

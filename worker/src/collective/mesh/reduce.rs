@@ -43,6 +43,7 @@ impl TcpMesh {
         let (mesh, length) = (&*self, out.len());
         let mut chunks = mesh.chunks(out);
         let result = thread::scope(|scope| {
+            let mut sendings = Vec::with_capacity(mesh.peers.len());
             let exchange = || {
                 let own = std::mem::take(&mut chunks[mesh.group.rank()]);
                 let mut finished = Vec::with_capacity(mesh.peers.len());
@@ -50,17 +51,19 @@ impl TcpMesh {
                     // Room for all pieces: finishing the own chunk never waits for a slow peer.
                     let (sender, pieces) = sync_channel(own.len().div_ceil(PIECE));
                     let (theirs, elements) = (mesh.group.chunk(peer.rank, length), own.len());
-                    failure.spawn(scope, peer, move || {
+                    sendings.push(failure.spawn(scope, peer, move || {
                         peer.send_partials(sequence, tops, theirs)?;
                         peer.send_finished(sequence, elements, &pieces)
-                    })?;
+                    })?);
                     finished.push(sender);
                 }
                 mesh.finish_chunk(sequence, tops, length, own, &mut scratch, &finished)?;
                 drop(finished);
                 mesh.receive_finished(sequence, chunks)
             };
-            exchange().map_err(|error| failure.report(error))
+            let result = exchange().map_err(|error| failure.report(error));
+            sendings.into_iter().for_each(|sending| sending.finish(&mesh.observer));
+            result
         });
         self.scratch = scratch;
         result
@@ -89,6 +92,7 @@ impl TcpMesh {
         finished: &[SyncSender<&'a [f32]>],
     ) -> Result<(), CollectiveError> {
         for peer in &self.peers {
+            self.observer.waits_for(peer.rank);
             let announced = header(Kind::PARTIALS, sequence, peer.tops * own.len());
             peer.receive_header(announced.kind, sequence, Some(announced.length_bytes))?;
         }
@@ -100,6 +104,7 @@ impl TcpMesh {
             let received = &mut received[..slots_needed * piece.len()];
             let mut slots = received.chunks_exact_mut(piece.len());
             for peer in &self.peers {
+                self.observer.waits_for(peer.rank);
                 for slot in slots.by_ref().take(peer.tops) {
                     peer.receive(bytemuck::cast_slice_mut(slot))?;
                 }
@@ -125,6 +130,7 @@ impl TcpMesh {
         let after = self.peers.partition_point(|peer| peer.rank < self.group.rank());
         for peer in self.peers[after..].iter().chain(&self.peers[..after]) {
             let chunk = &mut *chunks[peer.rank];
+            self.observer.waits_for(peer.rank);
             let announced = header(Kind::FINISHED, sequence, chunk.len());
             peer.receive_header(announced.kind, sequence, Some(announced.length_bytes))?;
             peer.receive(bytemuck::cast_slice_mut(chunk))?;

@@ -1,11 +1,16 @@
 //! Gradients that do not depend on the cuts, statistics that move by PyTorch's rule, frozen parts that keep every bit.
 
+use std::convert::Infallible;
+
 use super::*;
+
+/// Of backward, where nothing can stop it.
+const GO_ON: Result<(), Infallible> = Ok(());
 
 fn gradient(model: &ResNet, x: &Tensor) -> Tensor {
     let gradient = model.new_gradient();
     let (logits, tape) = model.forward_train(x);
-    model.backward(tape, &loss(&logits), &gradient, |_| {});
+    model.backward(tape, &loss(&logits), &gradient, |_| GO_ON).expect("nothing stops it");
     gradient
 }
 
@@ -35,14 +40,37 @@ fn buckets_come_in_order_and_are_complete_when_they_come() {
     let gradient = Tensor::full_like(&expected, f64::NAN);
     let (logits, tape) = model.forward_train(&x);
     let mut seen = Vec::new();
-    model.backward(tape, &loss(&logits), &gradient, |bucket| {
+    let result = model.backward(tape, &loss(&logits), &gradient, |bucket| {
         let part = |flat: &Tensor| flat.slice(0, buckets[bucket].start as i64, buckets[bucket].end as i64, 1);
         assert!(same_bits(&part(&gradient), &part(&expected)));
         let below = gradient.slice(0, 0, buckets[bucket].start as i64, 1);
         assert_eq!(below.isnan().sum(Kind::Int64).int64_value(&[]), buckets[bucket].start as i64);
         seen.push(bucket);
+        GO_ON
     });
-    assert_eq!(seen, [0, 1, 2]);
+    assert_eq!((result, seen), (Ok(()), vec![0, 1, 2]));
+}
+
+#[test]
+fn forward_ends_with_the_stage_that_was_refused() {
+    let model = resnet18(&Freezing::none());
+    let mut asked = 0;
+    let result = model.try_forward_train(&images(1), || {
+        asked += 1;
+        if asked == 2 { Err(asked) } else { Ok(()) }
+    });
+    assert_eq!((result.unwrap_err(), asked), (2, 2));
+}
+
+#[test]
+fn backward_ends_with_the_bucket_that_was_refused() {
+    let model = resnet18(&Freezing::none());
+    let (logits, tape) = model.forward_train(&images(1));
+    let gradient = Tensor::full_like(&model.new_gradient(), f64::NAN);
+    let refuse = |bucket| if bucket == 1 { Err(bucket) } else { Ok(()) };
+    assert_eq!(model.backward(tape, &loss(&logits), &gradient, refuse), Err(1));
+    let rest = model.buckets()[2].len() as i64;
+    assert_eq!(gradient.isnan().sum(Kind::Int64).int64_value(&[]), rest);
 }
 
 #[test]
@@ -151,6 +179,9 @@ fn a_model_that_trains_nothing_still_goes_through_the_motions() {
     let (logits, tape) = model.forward_train(&images(1));
     assert!(same_bits(&logits, &model.forward_eval(&images(1))));
     let mut seen = Vec::new();
-    model.backward(tape, &loss(&logits), &model.new_gradient(), |bucket| seen.push(bucket));
-    assert_eq!(seen, [0, 1, 2]);
+    let result = model.backward(tape, &loss(&logits), &model.new_gradient(), |bucket| {
+        seen.push(bucket);
+        GO_ON
+    });
+    assert_eq!((result, seen), (Ok(()), vec![0, 1, 2]));
 }

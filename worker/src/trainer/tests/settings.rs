@@ -63,7 +63,7 @@ fn average_essence(members: &mut [Member]) -> Essence {
 /// Trains from `checkpoint`, or from the start, to the end of the second epoch.
 fn train(
     plan: &Plan,
-    dataset: &std::path::Path,
+    dataset: &Path,
     shards: &[u32],
     checkpoint: Option<&Snapshot>,
 ) -> (Vec<Essence>, Vec<Snapshot>) {
@@ -118,11 +118,11 @@ fn weights_of_an_earlier_phase_are_gone_back_to_and_evaluated() {
     let weights = member.snapshots.pop().unwrap();
     // Steps 1 and 2 come before, step 3 in the second phase.
     assert_eq!(weights.position.step, 3);
-    let weights = member.snapshots.pop().unwrap().files.model;
+    let weights = member.snapshots.pop().unwrap().files.model.clone();
     member.commands.send(verdict_on(1, true, true, Some(weights.clone()))).unwrap();
     let evaluate = Evaluate { generation: 1, split: Split::Test, weights: weights.clone() };
     member.commands.send(Command::Evaluate(evaluate)).unwrap();
-    let Report::Eval(evaluated) = member.report() else { panic!("no evaluation") };
+    let evaluated = member.eval();
     let blocks: Vec<_> = evaluated.blocks.iter().map(|block| (block.block, block.metrics)).collect();
     assert_eq!(blocks, first.0.3, "what the first epoch's end gave");
     assert!(member.snapshots.pop().unwrap().files.model == weights, "what was restored was saved");

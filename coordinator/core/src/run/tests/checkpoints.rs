@@ -45,7 +45,7 @@ fn deletions_are_recorded_before_they_are_asked_for() {
     bench.finish_epoch(5);
     bench.finish_epoch(6);
     assert_eq!(
-        bench.effects[1..],
+        bench.effects[3..],
         [
             Effect::Publish { last: Step(20), best: Some(Step(20)) },
             Effect::Record(Entry::CheckpointDeleted { step: Step(10) }),
@@ -73,34 +73,83 @@ fn the_former_best_one_stays_until_the_checkpoint_of_the_better_one_is_stored() 
 #[test]
 fn a_checkpoint_that_cannot_be_stored_fails_the_run() {
     let mut bench = Bench::training(spec());
-    let position = bench.at(4);
-    let reason = "disk full".to_owned();
-    bench.ok(Event::CheckpointFailed { generation: Generation(1), position, reason });
+    let (position, reason) = (bench.at(4), "disk full".to_owned());
+    bench.ok(Event::CheckpointFailed { position, reason });
     assert_eq!(bench.failure(), "the checkpoint of step 4 could not be stored: disk full");
 }
 
 #[test]
-fn uploads_are_admitted_only_while_their_generation_trains() {
-    let stale = |given: u64, current: u64| {
-        Err(Reject::StaleGeneration { given: Generation(given), current: Generation(current) })
-    };
-    assert_eq!(Bench::new(spec()).run.admit_upload(Generation(0)), stale(0, 0));
-    assert_eq!(Bench::forming(spec()).run.admit_upload(Generation(1)), stale(1, 1));
+fn a_second_copy_of_a_checkpoint_may_fail() {
     let mut bench = Bench::training(spec());
-    assert_eq!(bench.run.admit_upload(Generation(1)), Ok(()));
-    bench.ok(Event::WorkerLost { worker: "w0".into(), reason: "gone".into() });
-    assert_eq!(bench.run.admit_upload(Generation(1)), Err(Reject::RunOver));
+    bench.store(4);
+    let (position, reason) = (bench.at(4), "exists".to_owned());
+    bench.ok(Event::CheckpointFailed { position, reason });
+    assert_eq!((bench.outcome(), bench.phase()), (None, "training"));
 }
 
 #[test]
-fn a_resume_from_an_earlier_checkpoint_deletes_what_lies_beyond() {
+fn uploads_are_admitted_in_every_phase_since_a_positions_state_is_the_same_whoever_has_it() {
+    for bench in phases() {
+        let phase = bench.phase();
+        assert_eq!(bench.run.admit_upload(bench.at(4)), Ok(Admission::Wanted), "{phase}");
+    }
+    let mut ended = Bench::training(spec());
+    ended.ok(Event::Abandoned { reason: "gone".into(), kind: FailureKind::Cluster });
+    assert_eq!(ended.run.admit_upload(ended.at(4)), Err(Reject::RunOver));
+}
+
+#[test]
+fn a_checkpoint_is_stored_once_and_all_are_told_each_time() {
+    let mut bench = Bench::training(spec());
+    let stored = Message::Stored { step: Step(4) };
+    bench.store(4);
+    assert_eq!((bench.told("w0"), bench.told("w1")), (vec![&stored], vec![&stored]));
+    assert_eq!(bench.run.admit_upload(bench.at(4)), Ok(Admission::Stored));
+    let entries = bench.entries.len();
+    bench.store(4);
+    assert_eq!((bench.told("w0"), bench.told("w1")), (vec![&stored], vec![&stored]));
+    assert_eq!((bench.entries.len(), bench.effects.len()), (entries, 2));
+}
+
+#[test]
+fn a_checkpoint_beyond_what_the_run_knows_is_refused() {
+    let mut bench = Bench::training(spec());
+    bench.finish_epoch(5);
+    let outside = Position { epoch: Epoch(1), step: Step(9) };
+    for position in [bench.unjudged(10), bench.unjudged(20), bench.at(20), bench.at(31), outside] {
+        let beyond = Err(Reject::Beyond { position });
+        assert_eq!(bench.run.admit_upload(position).map(|_| ()), beyond.clone());
+        assert_eq!(bench.apply(Event::CheckpointStored { position, size_bytes: 1 }), beyond.clone());
+        assert_eq!(bench.apply(Event::CheckpointFailed { position, reason: "no".into() }), beyond);
+    }
+    for position in [bench.at(10), bench.at(19)] {
+        assert!(bench.run.admit_upload(position).is_ok());
+    }
+}
+
+#[test]
+fn a_state_is_stored_at_an_epochs_start_when_its_checkpoint_was_lost_on_the_way() {
+    let mut bench = Bench::training(spec());
+    bench.end_epoch(5);
+    bench.follow_verdict();
+    bench.die("w0");
+    bench.pause("w1");
+    assert_eq!((bench.begin("w1").position, bench.begin("w1").save), (bench.at(10), true));
+}
+
+#[test]
+fn going_back_to_an_earlier_checkpoint_deletes_what_lies_beyond() {
     let mut bench = Bench::training(with(|spec| spec.epochs = 9));
     [5, 1, 7, 1].into_iter().for_each(|correct| bench.finish_epoch(correct));
     assert_eq!(bench.stored(), [30, 40]);
     bench.store(45);
     assert_eq!(bench.stored(), [30, 40, 45]);
+    bench.die("w0");
+    bench.die("w1");
+    bench.come("w2");
+    bench.pause("w2");
     // The best one is damaged, so the ones after it are of no use.
-    let bench = Bench::resumed(bench.entries, &[40, 45], 2);
+    bench.ok(Event::CheckpointsVerified { verified: BTreeSet::from([Step(40), Step(45)]) });
     assert_eq!(deleted(&bench), [40, 45]);
     assert_eq!(bench.stored(), Vec::<u64>::new());
 }

@@ -50,11 +50,13 @@ fn verdicts_follow_the_restore_rule_and_only_a_higher_accuracy_improves() {
                 epoch: Epoch(epoch as u32),
                 restore: restored[epoch].map(Step),
                 save: true,
+                keep: improved[epoch],
                 hold: epoch == 2,
             };
             assert_eq!(verdict, expected, "{restore:?} {accuracies:?}");
             let row = bench.run.history.rows.last().unwrap();
             assert_eq!((row.restored, row.improved), (expected.restore, improved[epoch]));
+            bench.follow_verdict();
             bench.store(10 * (epoch as u64 + 1));
         }
     }
@@ -71,6 +73,7 @@ fn the_first_of_equal_epochs_is_the_best() {
 fn a_verdict_waits_until_the_checkpoint_that_it_restores_is_stored() {
     let mut bench = Bench::training(with(|spec| spec.select.restore = Restore::Epoch));
     bench.end_epoch(5).unwrap();
+    bench.follow_verdict();
     assert_eq!(bench.end_epoch(4), None);
     assert_eq!(bench.run.status().reason, "the best model's checkpoint is being stored");
     bench.store(7);
@@ -85,6 +88,7 @@ fn patience_ends_training_early() {
     let mut bench = Bench::training(with(|spec| (spec.epochs, spec.select.patience) = (9, 2)));
     for (correct, hold) in [(5, false), (5, false), (6, false), (6, false), (1, true)] {
         assert_eq!(bench.end_epoch(correct).unwrap().hold, hold, "{correct}");
+        bench.follow_verdict();
         bench.store(u64::from(bench.epoch()) * 10);
     }
     bench.test(3);
@@ -169,15 +173,4 @@ fn an_epoch_has_one_row_however_often_a_member_reports() {
     assert_eq!(bench.run.status().reason, "1 of 2 members ended the epoch");
     bench.report(vec![reports[1].clone()]);
     assert_eq!(bench.epoch(), 1);
-}
-
-#[test]
-fn progress_shows_in_the_status_and_changes_nothing_else() {
-    let mut bench = Bench::training(spec());
-    let position = bench.at(4);
-    let progress = Progress { position, step_ms: 2.5, ..Progress::default() };
-    bench.ok(Event::Progressed { worker: "w1".into(), generation: Generation(1), progress });
-    assert!(bench.effects.is_empty());
-    let status = bench.run.status();
-    assert_eq!((status.phase, status.position, status.workers[1].step_ms), ("training", position, 2.5));
 }

@@ -1,0 +1,41 @@
+//! What a worker needs before anybody can count on it: the files that the plan names, and a data plane that listens.
+
+use std::sync::Arc;
+
+use super::blobs::{BlobError, Blobs};
+use super::presence::Fetcher;
+use super::{SessionError, Settings, address};
+use crate::collective::Listener;
+use crate::plan::Plan;
+use crate::trainer::{Kept, Pulse, Setup};
+
+/// What a trainer works with. The files that it names are there once [`get_ready`] has succeeded.
+pub(super) fn setup(settings: &Settings, plan: &Plan, pulse: &Pulse, kept: &Kept) -> Setup {
+    let blobs = Blobs::new(&settings.cache);
+    Setup {
+        plan: plan.clone(),
+        worker: settings.name.clone(),
+        device: settings.device,
+        dataset: blobs.path(&plan.data.digest),
+        weights: plan.model.weights_digest.as_deref().map(|digest| blobs.path(digest)),
+        pulse: pulse.clone(),
+        kept: kept.clone(),
+    }
+}
+
+/// Data and weights in the cache, and the data plane open for the worker's life.
+pub(super) async fn get_ready(
+    settings: &Settings,
+    plan: &Plan,
+    fetcher: &Fetcher,
+) -> Result<(Arc<Listener>, String), SessionError> {
+    let blobs = Blobs::new(&settings.cache);
+    for digest in plan.blobs() {
+        fetcher.persist(async |bulk| blobs.obtain(bulk, digest).await, BlobError::of_the_coordinator).await?;
+    }
+    let refuse = |source| SessionError::Listen { address: settings.listen.clone(), source };
+    let listener = Listener::bind(&settings.listen).map_err(refuse)?;
+    let local = listener.local_addr().map_err(refuse)?;
+    let address = address::reachable(settings.advertise.as_ref(), local, &settings.url).await;
+    Ok((Arc::new(listener), address))
+}
