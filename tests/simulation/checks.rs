@@ -143,11 +143,11 @@ fn goes_on_from(world: &World, by: CoordinatorId, generation: Generation, positi
     Ok(())
 }
 
-/// Nobody has a newer state. With all checkpoints whole, nothing but what came after the newest is lost. Damage to the
+/// Nobody has a newer state. With all checkpoints whole, nothing but what came after the newest useful one is lost. Damage to the
 /// newest alone costs no more than the way back to the one before it.
 fn goes_back_to(world: &World, by: CoordinatorId, position: Position, damaged: &[Step]) -> Going {
-    for Survivor { name, position: stands, since_ms, .. } in survivors(world, by) {
-        let in_time = since_ms + LATE_MS <= world.network.now_ms();
+    for Survivor { name, paused, position: stands, since_ms } in survivors(world, by) {
+        let in_time = paused || since_ms + LATE_MS <= world.network.now_ms();
         ensure(!in_time || stands.is_none_or(|stands| stands <= position), || {
             format!("the run goes back to {position:?}, and {name} stands at {stands:?}")
         })?;
@@ -156,8 +156,15 @@ fn goes_back_to(world: &World, by: CoordinatorId, position: Position, damaged: &
         return Ok(());
     };
     let newest = history.position();
-    ensure(!damaged.is_empty() || position >= newest, || {
-        format!("goes on from step {} though that of step {} is whole", position.step, newest.step)
+    // A checkpoint is of use only together with the best model up to it.
+    let is_useful = |position: &Position| {
+        let best = world.oracle.best_before(position.epoch);
+        best.is_none_or(|best| history.checkpoints.contains_key(&best))
+    };
+    let stored = history.checkpoints.values().map(|checkpoint| checkpoint.position);
+    let useful = stored.filter(is_useful).max().unwrap_or_default();
+    ensure(!damaged.is_empty() || position >= useful, || {
+        format!("goes on from step {} though that of step {} is whole", position.step, useful.step)
     })?;
     let before = history.checkpoints.keys().rev().nth(1).copied().unwrap_or_default();
     ensure(damaged != [newest.step] || world.disk.blows() > 1 || position.step >= before, || {

@@ -79,7 +79,8 @@ impl World {
             }
             Some(history) => {
                 checks::stored(&history, &self.disk)?;
-                let share = if expects { *self.random.pick(&[100, 100, 50, 0]).unwrap_or(&100) } else { 0 };
+                let shares: &[u64] = if self.trusting { &[100] } else { &[100, 100, 50, 0] };
+                let share = if expects { *self.random.pick(shares).unwrap_or(&100) } else { 0 };
                 let mut expected: BTreeSet<WorkerName> =
                     history.members.iter().map(|member| member.worker.clone()).collect();
                 expected.retain(|_| self.random.percent(share));
@@ -104,6 +105,7 @@ impl World {
     /// All coordinators die, and one is started again later.
     pub(crate) fn crash_coordinators(&mut self) {
         self.trace(|| "the coordinator is killed".to_owned());
+        self.at_work = self.are_members_at_work().then(|| self.lineage.generations());
         let all: Vec<CoordinatorId> = self.coordinators.keys().copied().collect();
         all.into_iter().for_each(|id| self.end_coordinator(id));
         let lost = self.random.percent(50);
@@ -113,6 +115,17 @@ impl World {
         self.network.after(away_ms, Delivery::StartCoordinator);
     }
 
+    /// All members have begun the newest generation and have steps to make in it.
+    fn are_members_at_work(&self) -> bool {
+        let Some(history) = self.coordinator().map(|it| it.run.history()) else { return false };
+        let mut members = history.members.iter();
+        let at_work = |name: &WorkerName| {
+            let mut named = self.processes.values().filter(|process| process.worker.name == *name);
+            named.any(|process| process.worker.begun == history.generation && process.worker.is_at_work())
+        };
+        !history.is_trained() && history.generation.0 > 0 && members.all(|member| at_work(&member.worker))
+    }
+
     /// Another coordinator takes over while the former one lives.
     pub(crate) fn usurp(&mut self) -> Going {
         if self.current.is_none() || self.outcome().is_some() {
@@ -120,6 +133,13 @@ impl World {
         }
         let current = self.current;
         self.coordinators.retain(|id, _| Some(*id) == current);
+        // Some workers lose their sessions with the former one, and dial whoever listens.
+        let all: Vec<ProcessId> = self.processes.keys().copied().collect();
+        for id in all {
+            if self.random.percent(40) {
+                self.break_session(id);
+            }
+        }
         self.start_coordinator(true)
     }
 

@@ -154,7 +154,7 @@ impl Weather {
             ],
         );
         may(self.links, &[Fault::CutControl, Fault::BreakSession, Fault::StallData, Fault::BreakData]);
-        may(self.coordinators, &[Fault::Restart, Fault::Usurp]);
+        may(self.coordinators, &[Fault::Restart, Fault::Usurp, Fault::Usurp]);
         may(self.damage, &[Fault::Damage]);
         possible
     }

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use lockstep_core::{Event, Term, WorkerName};
 
 use crate::faults::{Fault, span_ms};
-use crate::network::Cut;
-use crate::network::{CoordinatorId, Delivery, Link, Pair, ProcessId, SessionId};
+use crate::network::{CoordinatorId, Cut, Delivery, Link, Pair, ProcessId, SessionId, Word};
 use crate::worker::{Input, PeerWord, Worker};
 use crate::world::{Going, World};
 
@@ -82,9 +81,11 @@ impl World {
     pub(crate) fn end_process(&mut self, id: ProcessId, end: End) {
         let Some(process) = self.processes.remove(&id) else { return };
         self.trace(|| format!("{} ends: {end:?}", process.worker.name));
-        if end != End::Vanished {
+        if end == End::Vanished {
+            self.vanished.insert(id);
+        } else {
             if let Some((session, to)) = process.dialled {
-                let word = crate::network::Word::Close;
+                let word = Word::Close;
                 self.network.send(Link::Up(id), Delivery::ToCoordinator { from: id, to, session, word });
             }
             for peer in self.processes.keys() {
@@ -206,9 +207,9 @@ impl World {
     }
 
     /// Both ends notice.
-    fn break_session(&mut self, id: ProcessId) {
+    pub(crate) fn break_session(&mut self, id: ProcessId) {
         let Some((session, to)) = self.processes.get(&id).and_then(|process| process.dialled) else { return };
-        let word = crate::network::Word::Close;
+        let word = Word::Close;
         self.network.send(Link::Up(id), Delivery::ToCoordinator { from: id, to, session, word });
         self.network.send(Link::Down(id), Delivery::ToWorker(id, Input::Closed(session)));
     }

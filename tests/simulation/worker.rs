@@ -301,6 +301,12 @@ impl Worker {
         matches!(self.stage, Stage::Idle)
     }
 
+    /// In a generation that it was not asked to leave, with something to do in it.
+    pub(crate) fn is_at_work(&self) -> bool {
+        let asked = self.member.as_ref().is_none_or(|member| member.pause);
+        !asked && !matches!(self.stage, Stage::Idle | Stage::Holding | Stage::Testing { .. })
+    }
+
     pub(crate) fn is_leaving(&self) -> bool {
         self.session.leaving
     }

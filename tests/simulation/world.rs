@@ -68,12 +68,18 @@ pub(crate) struct World {
     pub(crate) slots: u32,
     /// Children whose end has yet to be noticed.
     pub(crate) reaped: BTreeMap<ProcessId, WorkerName>,
+    /// Processes whose machines are gone: nobody there answers.
+    pub(crate) vanished: BTreeSet<ProcessId>,
     pub(crate) lineage: Lineage,
     /// Checkpoints that were stored at any time.
     pub(crate) ever_stored: BTreeSet<Step>,
     /// So many entries of the journal were taken in by the checks.
     pub(crate) checked: usize,
     pub(crate) life: Life,
+    /// Coordinators that come back expect all members.
+    pub(crate) trusting: bool,
+    /// How many generations had begun when a coordinator was killed whose members were all at work.
+    pub(crate) at_work: Option<usize>,
     /// Nothing goes wrong any more in this life.
     pub(crate) calm: bool,
     /// Something happened in this life that may fail the run.
@@ -107,9 +113,12 @@ impl World {
             starting: 0,
             slots: 0,
             reaped: BTreeMap::new(),
+            vanished: BTreeSet::new(),
             lineage: Lineage::default(),
             ever_stored: BTreeSet::new(),
             checked: 0,
+            trusting: false,
+            at_work: None,
             calm: false,
             excuse: false,
             stop_asked: false,
@@ -282,7 +291,9 @@ impl World {
     fn tell_worker(&mut self, id: ProcessId, mut input: Input) -> Going {
         let Some(process) = self.processes.get_mut(&id) else {
             // A connection with a process that is gone is refused.
-            if let Input::Peer(from, PeerWord::Hello { .. }) = input {
+            if let Input::Peer(from, PeerWord::Hello { .. }) = input
+                && !self.vanished.contains(&id)
+            {
                 let delivery = Delivery::ToWorker(from, Input::Peer(id, PeerWord::Gone));
                 self.network.send(Link::Data(id, from), delivery);
             }

@@ -17,6 +17,7 @@ enum Fault {
     KillCoordinator,
     /// Both at once.
     KillCoordinatorAndLast,
+    /// All at once; three workers go on.
     KillEverything,
     /// SIGSTOP, and SIGCONT a moment later.
     HoldUp,
@@ -54,23 +55,25 @@ const FAULTS: [(u64, Fault); 16] = [
 #[derive(Debug)]
 struct Stage {
     cluster: Cluster,
+    /// For the next coordinator.
+    workers: &'static str,
     control: Proxy,
     data: Proxy,
 }
 
 impl Stage {
-    /// Trains on two to four workers.
+    /// Trains on four workers, of which it can do without three.
     fn train() -> Self {
         let mut proxies = None;
         let more = [EPOCHS, "max_restarts=20", "checkpoint.every_steps=10"];
-        let cluster = Cluster::train_with(&ELASTIC, "2..4", &more, |home, command| {
+        let cluster = Cluster::train_with(&ELASTIC, "4", &more, |home, command| {
             let control = Proxy::before_the_coordinator(home);
             let data = Proxy::before_the_first_worker(home, command);
             command.args(["--worker-url", &control.url()]);
             proxies = Some((control, data));
         });
         let (control, data) = proxies.unwrap();
-        Self { cluster, control, data }
+        Self { cluster, workers: "4", control, data }
     }
 
     /// Waits until somebody has made `step`, as a member of a generation that has not lost anybody yet.
@@ -101,6 +104,7 @@ impl Stage {
             }
             Fault::KillEverything => {
                 self.cluster.kill_everything();
+                self.workers = "3";
                 return self.resumed();
             }
             Fault::HoldUp => {
@@ -118,7 +122,7 @@ impl Stage {
     }
 
     fn resumed(self) -> Self {
-        let cluster = self.cluster.resumed(&["--workers", "2..4", "--worker-url", &self.control.url()]);
+        let cluster = self.cluster.resumed(&["--workers", self.workers, "--worker-url", &self.control.url()]);
         Self { cluster, ..self }
     }
 }

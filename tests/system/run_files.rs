@@ -181,10 +181,17 @@ pub(crate) fn table(csv: &str) -> Vec<BTreeMap<&str, &str>> {
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
     lines
         .map(|line| {
-            assert_eq!(line.split(',').count(), header.len(), "{line}");
-            header.iter().copied().zip(line.split(',')).collect()
+            let cells = cells(line);
+            assert_eq!(cells.len(), header.len(), "{line}");
+            header.iter().copied().zip(cells).collect()
         })
         .collect()
+}
+
+/// A line's cells; only the last one may be quoted.
+fn cells(line: &str) -> Vec<&str> {
+    let (plain, quoted) = line.strip_suffix('"').and_then(|line| line.split_once(",\"")).unzip();
+    plain.unwrap_or(line).split(',').chain(quoted).collect()
 }
 
 pub(crate) fn sha256(path: &Path) -> String {

@@ -66,9 +66,13 @@ pub(super) async fn upload_checkpoint(
     let stored = store(services, manifest, &mut requests).await;
     let event = match &stored {
         Ok(size_bytes) => Event::CheckpointStored { position, size_bytes: *size_bytes },
-        Err(UploadError::Write(error)) => Event::CheckpointFailed { position, reason: error.to_string() },
-        // The connection broke: the worker comes again.
+        // The sender is gone, and comes again or another does: the run has lost nothing by it. A stream that was
+        // cancelled is not told apart here, because tonic shows its end to a server as that of a whole one.
         Err(UploadError::Stream(status)) => return Err(status.clone()),
+        Err(UploadError::Write(error @ WriteError::Short { .. })) => {
+            return Err(Status::data_loss(error.to_string()));
+        }
+        Err(UploadError::Write(error)) => Event::CheckpointFailed { position, reason: error.to_string() },
     };
     services.driver.event(event).await.map_err(|reject| convert::status(&reject))?;
     match stored {

@@ -123,6 +123,7 @@ impl Supervisor {
         }
         while let Some(ended) = self.watching.join_next().await {
             if let Ok((slot, exit)) = ended {
+                tracing::info!(worker = %exit.name, "its process ended ({})", exit.describe());
                 self.exits.insert(slot, exit);
             }
         }

@@ -13,7 +13,7 @@ impl World {
     pub(crate) fn on_connect(&mut self, from: ProcessId, session: SessionId, attached: Option<Attached>) {
         let older = self.coordinators.keys().next().copied();
         let to = match self.current {
-            Some(current) if self.coordinators.len() == 1 || self.random.percent(70) => Some(current),
+            Some(current) if self.coordinators.len() == 1 || self.random.percent(60) => Some(current),
             _ => older,
         };
         let Some(process) = self.processes.get_mut(&from) else { return };

@@ -18,7 +18,7 @@ const SLEEPS: [(&str, &str); 7] = [
     ("coordinator/src/local/supervisor.rs", "the pause before a restart, and the grace before a kill"),
     ("tests/system/process.rs", "polls another process, which cannot notify, until a deadline"),
     ("worker/src/collective/tcp.rs", "redials a peer that is not up yet; looks for a cancel between accepts"),
-    ("worker/src/session.rs", "the growing pause between attempts to join"),
+    ("worker/src/session/conversation.rs", "wakes when the next heartbeat is due, and when patience is over"),
 ];
 
 #[test]

@@ -141,12 +141,13 @@ impl Worker {
         let Some(held) = &self.held else { return };
         let unjudged = self.case.is_unjudged(held.position);
         if member.begin.rank == 0 {
+            // The best model first: a checkpoint is of use only together with it.
             let saved = held.clone();
-            if save {
-                self.upload(saved, false);
-            }
             if let Some(kept) = self.kept.clone() {
                 self.upload(kept, false);
+            }
+            if save {
+                self.upload(saved, false);
             }
         }
         match (hold, unjudged, judged) {

@@ -17,8 +17,6 @@ use crate::device::LIBTORCH_VERSION;
 
 /// How long to try to join for the first time: workers and coordinator are often started together.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
-/// A connection that lives for so long was a good one; after a shorter one the pauses go on growing.
-const STEADY_AFTER: Duration = Duration::from_secs(2);
 /// Orders that wait for the session's loop. More wait in the network.
 const EVENTS_WAITING: usize = 16;
 
@@ -67,9 +65,7 @@ async fn keep(
     mut incoming: Incoming,
     events: mpsc::Sender<Result<Event, SessionError>>,
 ) {
-    let mut backoff = Backoff::new();
     loop {
-        let since = Instant::now();
         let lost = match listen(incoming, &events).await {
             Some(error) if error.is_passing() => error,
             Some(error) => {
@@ -83,9 +79,9 @@ async fn keep(
         if events.send(Ok(Event::Detached)).await.is_err() {
             return;
         }
-        if since.elapsed() >= STEADY_AFTER {
-            backoff = Backoff::new();
-        }
+        // From the shortest pause, however soon this connection broke too: a coordinator that is there waits half a second
+        // for its workers to come back.
+        let mut backoff = Backoff::new();
         let (away, patience) = (Instant::now(), joiner.patience);
         backoff.wait_before(away + patience).await;
         let event = match joiner.persist(away + patience, &mut backoff).await {

@@ -25,8 +25,8 @@ impl Run {
     /// Nothing is left to train at `step`. Once its checkpoint is stored, the run stops, tests or is done.
     pub(super) fn hold(&mut self, now: Time, step: Step) {
         self.enter(Stage::Holding { step });
-        let stored = self.history.checkpoints.values().next_back();
-        if step.0 == 0 || stored.is_some_and(|stored| stored.position.step == step) {
+        let stored = self.history.checkpoints.values().next_back().map(|stored| stored.position);
+        if step.0 == 0 || stored.is_some_and(|stored| stored.step == step && self.is_saved(stored)) {
             self.conclude_hold(now, step);
         }
     }

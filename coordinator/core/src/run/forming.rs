@@ -300,7 +300,10 @@ impl Run {
 
     /// Nothing of the state at `position` would be lost if all members were.
     pub(super) fn is_saved(&self, position: Position) -> bool {
-        let stored = self.history.checkpoints.get(&position.step);
-        position.step.0 == 0 || stored.is_some_and(|stored| stored.position == position)
+        let checkpoints = &self.history.checkpoints;
+        let stored = checkpoints.get(&position.step).is_some_and(|stored| stored.position == position);
+        // A checkpoint is of use only together with the best model up to it, which members may still keep.
+        let best = self.history.best_before(position.epoch);
+        position.step.0 == 0 || (stored && best.is_none_or(|best| checkpoints.contains_key(&best)))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Phase, Run, Stage};
+use super::{Phase, Run, Stage, Training};
 use crate::epoch::{check_agreement, combine_blocks};
 use crate::retention::superseded;
 use crate::{
     Admission, BlockMetrics, CheckpointEntry, Disagreement, Effect, Entry, Epoch, EpochReport, EpochRow,
-    Generation, Message, Position, Reject, Restore, Time, Verdict, WorkerName,
+    Generation, Message, Position, Reject, Restore, Start, Step, Time, Verdict, WorkerName,
 };
 
 impl Run {
@@ -179,7 +179,8 @@ impl Run {
         if admission == Admission::Wanted {
             self.record(Entry::CheckpointStored(CheckpointEntry { position, size_bytes }));
             self.publish();
-            for step in superseded(&self.history) {
+            let wanted = self.being_loaded();
+            for step in superseded(&self.history).into_iter().filter(|step| Some(*step) != wanted) {
                 self.record(Entry::CheckpointDeleted { step });
                 self.effects.push(Effect::DeleteCheckpoint(step));
             }
@@ -193,6 +194,17 @@ impl Run {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The checkpoint that members of the generation under way may have yet to load.
+    fn being_loaded(&self) -> Option<Step> {
+        let Phase::Training(Training { begin: Some(begin), members, started, .. }) = &self.phase else {
+            return None;
+        };
+        match begin.start {
+            Start::Checkpoint(step) if started.len() < members.len() => Some(step),
+            _ => None,
+        }
     }
 
     /// Points `last` and `best` at what is stored. The best epoch's own checkpoint may still be on its way; it is

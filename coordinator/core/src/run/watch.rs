@@ -6,7 +6,7 @@ use super::{Forming, Phase, Run, Stage, TICK_MS, Training, Worker};
 use crate::{Activity, Cause, Entry, FailureKind, Generation, Progress, Reject, Time, WorkerName};
 
 /// A broken session may come back within this time.
-const COMEBACK_MS: u64 = 500;
+const COMEBACK_MS: u64 = 1000;
 /// An order that was not followed by then is given again.
 const AGAIN_MS: u64 = 500;
 /// Of the lease: a worker that others wait for and that is silent for so long is stuck. Its heartbeats come five times

@@ -18,7 +18,7 @@ fn a_generation_that_broke_forms_anew_with_all_that_live() {
 fn a_broken_connection_may_come_back_for_a_while() {
     let mut bench = Bench::training(spec());
     bench.detach("w1");
-    bench.pass(400, &["w0"]);
+    bench.pass(900, &["w0"]);
     assert_eq!(bench.losses(), []);
     bench.pass(100, &["w0"]);
     assert_eq!(bench.losses(), [("w1", "its connection broke and it did not come back")]);
