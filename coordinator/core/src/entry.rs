@@ -24,8 +24,8 @@ pub enum Entry {
         workers: WorkerBounds,
         epochs: u32,
     },
-    /// No worker has the run's state any more: it goes on from a checkpoint, or from the start where there is none.
-    /// Whatever lay beyond is undone.
+    /// No worker has the run's newest state any more: it goes on from a checkpoint, from the start where there is none, or
+    /// from where a worker that was away stands. Whatever lay beyond is undone.
     Resumed {
         position: Position,
         /// Checkpoints that did not verify.

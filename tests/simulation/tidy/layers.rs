@@ -8,10 +8,11 @@ use crate::tree::{Breach, SourceFile, assert_none, file, rust_files};
 const WORKER_LAYERS: [&str; 3] = ["model", "data", "collective"];
 
 /// Where the contract's generated types may be named. All else has types of its own.
-const CONTRACT_READERS: [&str; 4] = [
+const CONTRACT_READERS: [&str; 5] = [
     "coordinator/src/grpc",
     "coordinator/src/convert",
     "coordinator/src/launch", // carries the plan, unread, from convert to grpc
+    "coordinator/tests", // speaks as thousands of workers would
     "worker/src/client",
 ];
 

@@ -11,14 +11,17 @@ const UNSAFE: [&str; 3] = [
 ];
 
 /// Files that may sleep, and what for. All else waits for a thing to happen, with a deadline.
-const SLEEPS: [(&str, &str); 7] = [
+const SLEEPS: [(&str, &str); 10] = [
     ("coordinator/src/driver.rs", "wakes at the deadline that the core asked for"),
     ("coordinator/src/local.rs", "the grace that stopped workers have before they are killed"),
     ("coordinator/src/local/process.rs", "looks whether a process that is nobody's child here has ended"),
     ("coordinator/src/local/supervisor.rs", "the pause before a restart, and the grace before a kill"),
+    ("tests/bench/elasticity/measures.rs", "polls the logs of processes, which cannot notify, until a deadline"),
+    ("tests/bench/elasticity/run.rs", "polls other processes and their files until a deadline"),
     ("tests/system/process.rs", "polls another process, which cannot notify, until a deadline"),
     ("worker/src/collective/tcp.rs", "redials a peer that is not up yet; looks for a cancel between accepts"),
     ("worker/src/session/conversation.rs", "wakes when the next heartbeat is due, and when patience is over"),
+    ("worker/src/session/presence.rs", "the growing pause between tries to reach the coordinator"),
 ];
 
 #[test]

@@ -101,10 +101,11 @@ impl Generation<'_> {
         if self.peers.group.rank() != 0 {
             return Ok(());
         }
-        if self.save {
-            self.upload(self.snapshot(false)?)?;
+        // First, because without its best model a checkpoint is of no use.
+        if let Some(kept) = self.outside.kept.get() {
+            self.upload(kept)?;
         }
-        self.outside.kept.get().map_or(Ok(()), |kept| self.upload(kept))
+        if self.save { self.upload(self.snapshot(false)?) } else { Ok(()) }
     }
 
     /// There is nothing to step, but all is there.
