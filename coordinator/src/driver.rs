@@ -8,6 +8,7 @@
 //! have said meanwhile is heard before the next look at the clock. What people read is written beside the loop
 //! (`pages`), and so are looks at all checkpoints.
 
+mod clock;
 mod commands;
 mod effects;
 mod last_words;
@@ -19,31 +20,29 @@ pub(crate) mod fixtures;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use anyhow::Context;
 use lockstep_core::{
-    Admission, Effect, Entry, Event, Message, Outcome, Progress, Reject, Run, Step, Time, WorkerName,
+    Admission, Effect, Entry, Event, Message, Outcome, Progress, Reject, Run, Step, WorkerName,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use self::clock::{Ticks, until};
 use self::commands::Command;
 use self::pages::Pages;
 use crate::journal::Journal;
 use crate::run_folder::{RunFacts, RunFolder};
 use crate::store::Survey;
 
+pub use clock::now;
 pub use commands::{DriverHandle, Joined, Upload};
 
 /// Commands that may wait for the driver; senders beyond it wait themselves. A session has one under way at a time, so
 /// that this many workers are all heard after a hold-up before the clock is looked at.
 const COMMANDS_MAX: usize = 4096;
-
-/// Commands between two ticks, at the most, however many keep coming.
-const COMMANDS_PER_TICK: usize = 4 * COMMANDS_MAX;
 
 /// Notices that a slow listener may fall behind before it misses some.
 const NOTICES_MAX: usize = 1024;
@@ -127,40 +126,37 @@ impl Driver {
 
     async fn drive_inside(mut self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
         self.carry_out(first)?;
-        let mut since_tick = 0;
+        let mut ticks = Ticks::default();
         let outcome = loop {
             if let Some(outcome) = self.outcome.take() {
                 break outcome;
             }
-            let deadline = self.run.next_deadline();
-            if since_tick >= COMMANDS_PER_TICK && deadline.is_some_and(|deadline| deadline <= now()) {
-                since_tick = 0;
-                self.tick()?;
-                continue;
+            let mut wait = None;
+            if let Some(deadline) = self.run.next_deadline() {
+                let commands_wait = !self.commands.is_empty();
+                wait = ticks.wait(deadline, now(), commands_wait, COMMANDS_MAX);
+                if wait.is_none() {
+                    self.tick()?;
+                    continue;
+                }
             }
             let tick = async move {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep(until(deadline)).await,
+                match wait {
+                    Some(time) => tokio::time::sleep(until(time)).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(command) => {
-                        since_tick += 1;
-                        self.obey(command)?;
-                    }
+                    Some(command) => self.obey(command)?,
                     None => anyhow::bail!("everybody who could speak to the run is gone"),
                 },
                 Some(surveyed) = self.surveys.join_next() => {
                     let (known, survey) = surveyed.context("looking at the checkpoints")?;
                     self.take_stock(&known, survey)?;
                 }
-                () = tick => {
-                    since_tick = 0;
-                    self.tick()?;
-                }
+                () = tick => {} // looked at above
             }
         };
         self.pages.finish(&self.run).await.context("writing the run's folder")?;
@@ -208,19 +204,4 @@ impl Driver {
         drop(self.decide(Event::CheckpointsVerified { verified: whole })?);
         Ok(())
     }
-}
-
-/// The time by this machine's clock as the process found it; from there on it never jumps, whoever sets the clock, so
-/// that no lease ends by that.
-pub fn now() -> Time {
-    static START: LazyLock<(Instant, Duration)> = LazyLock::new(|| {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Instant::now(), elapsed)
-    });
-    let (instant, elapsed) = *START;
-    Time(u64::try_from((elapsed + instant.elapsed()).as_millis()).unwrap_or(u64::MAX))
-}
-
-fn until(deadline: Time) -> Duration {
-    Duration::from_millis(deadline.0.saturating_sub(now().0))
 }

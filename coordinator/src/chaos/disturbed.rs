@@ -89,7 +89,7 @@ impl<'a> Disturbed<'a> {
     /// The whole run: what happened, and how long it took in milliseconds.
     pub(super) async fn through(mut self, faults: &[Fault]) -> Result<(Vec<Struck>, u64), ChaosError> {
         self.until(None, Seen::has_started).await?;
-        self.keep(self.workers).await?;
+        self.keep(self.workers, Duration::ZERO).await?;
         for (index, fault) in faults.iter().enumerate() {
             let (at, steps) = (fault.step(self.steps), self.steps);
             let waited = self.until(None, |seen| seen.step >= at).await?;
@@ -98,7 +98,7 @@ impl<'a> Disturbed<'a> {
                 break;
             }
             self.one(index, *fault).await?;
-            self.keep(WORKERS_MIN.max(self.workers.saturating_sub(1))).await?;
+            self.keep(WORKERS_MIN.max(self.workers.saturating_sub(1)), RETURN).await?;
         }
         self.until(None, |_| false).await?;
         let took = millis(self.started);
@@ -142,10 +142,9 @@ impl<'a> Disturbed<'a> {
         Ok(())
     }
 
-    /// Sees to it that at least so many workers take part, with guests where the others stay away.
-    async fn keep(&mut self, workers: u32) -> Result<(), ChaosError> {
+    /// Sees to it that at least so many workers take part, with guests where nobody else comes within `grace`.
+    async fn keep(&mut self, workers: u32, mut grace: Duration) -> Result<(), ChaosError> {
         let enough = move |seen: &Seen| seen.members.len() >= workers as usize && seen.has_started();
-        let mut grace = RETURN;
         // A guest may be killed, or be refused because the one it was to stand in for is back: as many tries as guests.
         for _ in 0..workers {
             if self.until(Some(grace), enough).await? != Waited::Late {
@@ -154,7 +153,7 @@ impl<'a> Disturbed<'a> {
             let missing = (workers as usize).saturating_sub(self.seen().members.len());
             for _ in 0..missing {
                 let guest = self.cluster.join()?;
-                self.say(&format!("{guest} joins, because fewer than {workers} workers were left"));
+                self.say(&format!("{guest} joins, because fewer than {workers} workers take part"));
             }
             grace = self.patience;
         }

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
-use lockstep_core::{Entry, Outcome, Receipt, RunSpec};
+use lockstep_core::{Entry, Outcome, Position, Receipt, RunSpec};
 use serde::Deserialize;
 
 /// A run's folder, read along.
@@ -83,10 +83,16 @@ impl Follower {
         #[derive(Deserialize)]
         struct Status {
             updated_at_ms: u64,
-            position: lockstep_core::Position,
+            live: Live,
+        }
+        #[derive(Deserialize)]
+        struct Live {
+            position: Position,
         }
         let Ok(bytes) = fs::read(self.folder.join("run.json")) else { return };
-        let Ok(Status { updated_at_ms, position }) = serde_json::from_slice(&bytes) else { return };
+        let Ok(Status { updated_at_ms, live: Live { position } }) = serde_json::from_slice(&bytes) else {
+            return;
+        };
         // One from before the run went back to a checkpoint tells of steps that are undone.
         if updated_at_ms > self.seen.resumed_at_ms {
             self.seen.step = self.seen.step.max(position.step.0);
@@ -173,7 +179,8 @@ mod tests {
     fn a_status_from_before_a_resume_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let status = |at_ms: u64, step: u64| {
-            let text = format!(r#"{{"updated_at_ms":{at_ms},"position":{{"epoch":0,"step":{step}}}}}"#);
+            let text =
+                format!(r#"{{"updated_at_ms":{at_ms},"live":{{"position":{{"epoch":0,"step":{step}}}}}}}"#);
             fs::write(folder.path().join("run.json"), text).unwrap();
         };
         let mut follower = Follower::new(folder.path().to_owned());

@@ -12,7 +12,7 @@ const CONTRACT_READERS: [&str; 5] = [
     "coordinator/src/grpc",
     "coordinator/src/convert",
     "coordinator/src/launch", // carries the plan, unread, from convert to grpc
-    "coordinator/tests", // speaks as thousands of workers would
+    "coordinator/tests",      // speaks as thousands of workers would
     "worker/src/client",
 ];
 

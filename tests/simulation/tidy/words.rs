@@ -16,7 +16,10 @@ const SLEEPS: [(&str, &str); 10] = [
     ("coordinator/src/local.rs", "the grace that stopped workers have before they are killed"),
     ("coordinator/src/local/process.rs", "looks whether a process that is nobody's child here has ended"),
     ("coordinator/src/local/supervisor.rs", "the pause before a restart, and the grace before a kill"),
-    ("tests/bench/elasticity/measures.rs", "polls the logs of processes, which cannot notify, until a deadline"),
+    (
+        "tests/bench/elasticity/measures.rs",
+        "polls the logs of processes, which cannot notify, until a deadline",
+    ),
     ("tests/bench/elasticity/run.rs", "polls other processes and their files until a deadline"),
     ("tests/system/process.rs", "polls another process, which cannot notify, until a deadline"),
     ("worker/src/collective/tcp.rs", "redials a peer that is not up yet; looks for a cancel between accepts"),

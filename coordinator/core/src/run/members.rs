@@ -176,7 +176,7 @@ impl Run {
         let strangers: Vec<WorkerName> =
             of(|worker| worker.heartbeat.leaving).filter(|name| !member(name)).cloned().collect();
         let leaving = of(|worker| worker.heartbeat.leaving).find(|name| member(name)).cloned();
-        let evaluating = self.workers.values().any(Worker::is_at_epochs_end);
+        let evaluating = of(Worker::is_at_epochs_end).any(member);
         let newcomer = of(Worker::is_ready).find(|name| !member(name)).cloned();
         let unsettled = self.workers.iter().any(|(name, worker)| {
             // Nothing is told to a newcomer before it is ready.

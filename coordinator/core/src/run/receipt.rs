@@ -74,7 +74,8 @@ impl Run {
             }
             Phase::Returning { .. } | Phase::Gathering(_) | Phase::Ended(_) => false,
         };
-        stepping && !self.workers.values().any(Worker::is_at_epochs_end)
+        let mut members = self.history.members.iter().filter_map(|member| self.workers.get(&member.worker));
+        stepping && !members.any(Worker::is_at_epochs_end)
     }
 
     /// The members have paused.

@@ -111,3 +111,16 @@ fn another_process_takes_the_name_of_one_whose_connection_broke() {
     assert_eq!((begin.position, begin.start), (bench.at(3), Start::Peer { rank: 0 }));
     assert!(!begin.peers[1].has_state);
 }
+
+/// One that was cut off at an epoch's end shows what it was at then, until it is told to begin again.
+#[test]
+fn one_that_comes_back_from_an_epochs_end_of_old_is_taken_in() {
+    let mut bench = Bench::training(spec());
+    bench.all_step(4);
+    bench.join("w2");
+    bench.beat("w2", |heartbeat| {
+        heartbeat.address = "w2:1".to_owned();
+        heartbeat.activity = Activity::AwaitingVerdict;
+    });
+    assert_eq!(bench.asked_to_pause(), [("w0", 2, false), ("w1", 2, false), ("w2", 2, false)]);
+}
