@@ -78,10 +78,12 @@ mod tests {
 
     #[test]
     fn processes_are_found_and_killed() {
-        // What a shell runs after `-c` keeps its further arguments on its command line.
+        // What a shell runs after `-c` keeps its further arguments on its command line. It waits without a child, which
+        // would bear the same line for a moment.
         let url = format!("http://test-{}", std::process::id());
-        let arguments = ["-c", "sleep 600; true", "worker", "join", &url, "--name", "worker-3"];
-        let mut child = std::process::Command::new("sh").args(arguments).spawn().unwrap();
+        let arguments = ["-c", "read line", "worker", "join", &url, "--name", "worker-3"];
+        let mut shell = std::process::Command::new("sh");
+        let mut child = shell.args(arguments).stdin(std::process::Stdio::piped()).spawn().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         let found = loop {
             // Between fork and exec it still bears the test's command line.
