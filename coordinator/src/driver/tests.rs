@@ -1,7 +1,7 @@
 //! What a driver promises to those who speak to it, and what it leaves behind.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_core::{
     Attached, CheckpointEntry, Generation, Heartbeat, History, Origin, Start, Term, WorkerBounds,
@@ -117,12 +117,14 @@ async fn the_status_follows_without_a_record_and_says_at_the_end_how_it_ended() 
         std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     };
     let _joined = driven.join("a", 1).await.unwrap();
-    let asked = Instant::now();
-    while status()["live"]["workers"][0]["worker"] != "a" {
-        assert!(asked.elapsed() < DEADLINE, "run.json shows the worker in time: {}", status());
-        // A tick later, for polling without a sleep: the driver answers in its turn.
-        driven.driver.status().await.unwrap();
-    }
+    let shown = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        while status()["live"]["workers"][0]["worker"] != "a" {
+            pause.tick().await;
+        }
+    };
+    let shown = tokio::time::timeout(DEADLINE, shown).await;
+    shown.unwrap_or_else(|_| panic!("run.json shows the worker in time: {}", status()));
     driven.driver.stop().await.unwrap();
     let (outcome, folder, _run) = driven.driving.await.unwrap().unwrap();
     assert!(matches!(outcome, Outcome::Stopped { .. }));

@@ -148,7 +148,7 @@ impl Generation<'_> {
                 reporter.report(Report::Progress(progress))?;
             }
             if plan.is_checkpoint_due(now.step) && self.peers.group.rank() == 0 {
-                self.upload(self.snapshot(true)?)?;
+                self.upload(self.snapshot(false)?)?;
             }
             if account.pause {
                 info!(step = now.step, "paused");
@@ -231,7 +231,7 @@ impl Generation<'_> {
         let made_anew = self.held.follow(plan, samples, verdict.restore.as_deref())?;
         let uploads = verdict.save && self.peers.group.rank() == 0;
         if verdict.keep || uploads {
-            let snapshot = self.snapshot(!verdict.keep)?;
+            let snapshot = self.snapshot(false)?;
             if verdict.keep {
                 kept.keep(Some(snapshot.clone()));
             }
