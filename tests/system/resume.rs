@@ -36,7 +36,7 @@ fn after_all_were_killed_before_the_first_checkpoint_the_run_starts_again_with_t
     assert!(home.run().checkpoints().is_empty());
 
     // More workers than before.
-    home.finish(&["--workers", "2"]).says(&[&format!("run {RUN} goes on from epoch 1, step 0")]);
+    home.finish(&["--workers", "2"]);
     assert_eq!(home.run().outcome(), undisturbed.outcome);
     assert_eq!(home.run().events_of("tested").len(), 1);
 }
