@@ -88,11 +88,7 @@ impl History {
 
     /// The epoch with the highest accuracy; of equal ones the first. An accuracy that is no number never wins.
     pub fn best(&self) -> Option<&EpochRow> {
-        self.rows.iter().fold(None, |best: Option<&EpochRow>, row| match best {
-            Some(best) if row.eval.accuracy() > best.eval.accuracy() => Some(row),
-            None if !row.eval.accuracy().is_nan() => Some(row),
-            best => best,
-        })
+        best_of(self.rows.iter())
     }
 
     /// Where the newest checkpoint stands; the start when there is none.
@@ -125,10 +121,16 @@ impl History {
 
     /// The step of the best epoch before `epoch`.
     pub(crate) fn best_before(&self, epoch: Epoch) -> Option<Step> {
-        let mut earlier = self.clone();
-        earlier.rows.retain(|row| row.epoch < epoch);
-        earlier.best().map(|row| row.step)
+        best_of(self.rows.iter().filter(|row| row.epoch < epoch)).map(|row| row.step)
     }
+}
+
+fn best_of<'a>(rows: impl Iterator<Item = &'a EpochRow>) -> Option<&'a EpochRow> {
+    rows.fold(None, |best: Option<&EpochRow>, row| match best {
+        Some(best) if row.eval.accuracy() > best.eval.accuracy() => Some(row),
+        None if !row.eval.accuracy().is_nan() => Some(row),
+        best => best,
+    })
 }
 
 #[cfg(test)]

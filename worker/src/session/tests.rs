@@ -165,7 +165,7 @@ fn epoch_report(generation: u64) -> EpochReport {
 
 fn snapshot(step: u64) -> Snapshot {
     let files = CheckpointFiles { model: vec![1; 3 << 20], optimizer: vec![2; 5] };
-    Snapshot { position: Position { epoch: 0, step }, replaceable: false, files: Arc::new(files) }
+    Snapshot { position: Position { epoch: 0, step }, files: Arc::new(files) }
 }
 
 fn begin(generation: u64) -> Order {

@@ -1,8 +1,8 @@
 //! Checkpoints on their way to the coordinator, while training goes on: a queue that the trainer's thread fills and the
 //! session empties.
 //!
-//! Mid-epoch snapshots give way to newer ones, so a slow network costs the memory of one of them. The others must arrive;
-//! only when several of those wait is the trainer held, because memory is not endless.
+//! All of them arrive: what a recipe asks to be stored is stored. Only when several wait is the trainer held, because
+//! memory is not endless.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,8 @@ use super::presence::Presence;
 use crate::client::Bulk;
 use crate::trainer::Snapshot;
 
-/// Snapshots that must arrive and may wait without the trainer being held.
-const LASTING_WAITING: usize = 3;
+/// Snapshots that may wait without the trainer being held.
+const WAITING: usize = 3;
 
 /// The queue. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -43,30 +43,15 @@ struct Queue {
 }
 
 impl Queue {
-    fn lasting(&self) -> usize {
-        let waiting = self.snapshots.iter().skip(usize::from(self.is_under_way));
-        waiting.filter(|snapshot| !snapshot.replaceable).count()
+    fn waiting(&self) -> usize {
+        self.snapshots.len() - usize::from(self.is_under_way)
     }
 
     /// Its bytes follow from its position, so none need be there twice.
     fn push(&mut self, snapshot: Snapshot) {
-        let under_way = usize::from(self.is_under_way);
-        let is_sent = self.snapshots.iter().take(under_way).any(|first| first.position == snapshot.position);
-        if is_sent {
-            return;
+        if self.snapshots.iter().all(|known| known.position != snapshot.position) {
+            self.snapshots.push_back(snapshot);
         }
-        let same =
-            self.snapshots.iter_mut().skip(under_way).find(|known| known.position == snapshot.position);
-        if let Some(known) = same {
-            known.replaceable &= snapshot.replaceable;
-            return;
-        }
-        let mut at = 0;
-        self.snapshots.retain(|known| {
-            at += 1;
-            at <= under_way || !known.replaceable
-        });
-        self.snapshots.push_back(snapshot);
     }
 }
 
@@ -77,7 +62,7 @@ impl Uploads {
         queue.push(snapshot);
         self.shared.filled.notify_one();
         let recalls = queue.recalls;
-        let is_held = |queue: &mut Queue| queue.lasting() > LASTING_WAITING && queue.recalls == recalls;
+        let is_held = |queue: &mut Queue| queue.waiting() > WAITING && queue.recalls == recalls;
         drop(self.shared.moved.wait_while(queue, is_held));
     }
 
@@ -148,9 +133,9 @@ mod tests {
     use crate::plan::Position;
     use crate::trainer::CheckpointFiles;
 
-    fn snapshot(step: u64, replaceable: bool) -> Snapshot {
+    fn snapshot(step: u64) -> Snapshot {
         let files = Arc::new(CheckpointFiles { model: Vec::new(), optimizer: Vec::new() });
-        Snapshot { position: Position { epoch: 0, step }, replaceable, files }
+        Snapshot { position: Position { epoch: 0, step }, files }
     }
 
     fn waiting(uploads: &Uploads) -> Vec<u64> {
@@ -158,25 +143,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newer_snapshot_takes_the_place_of_one_that_may_be_replaced_and_is_not_under_way() {
+    async fn all_are_sent_in_order_and_none_twice() {
         let uploads = Uploads::default();
-        uploads.push(snapshot(1, true));
+        uploads.push(snapshot(1));
         assert_eq!(uploads.first().await.position.step, 1);
-        for (step, replaceable) in [(2, false), (3, true), (1, true), (2, true), (4, true), (5, false)] {
-            uploads.push(snapshot(step, replaceable));
-        }
-        assert_eq!(waiting(&uploads), [1, 2, 5]);
+        [2, 1, 3, 2].into_iter().for_each(|step| uploads.push(snapshot(step)));
+        assert_eq!(waiting(&uploads), [1, 2, 3]);
         uploads.sent();
-        assert_eq!(waiting(&uploads), [2, 5]);
+        assert_eq!(waiting(&uploads), [2, 3]);
     }
 
     #[tokio::test]
     async fn the_trainer_is_held_by_too_many_until_one_moves_or_its_generation_is_over() {
         let uploads = Uploads::default();
-        (1..=3).for_each(|step| uploads.push(snapshot(step, false)));
+        (1..=3).for_each(|step| uploads.push(snapshot(step)));
         let hold = |step| {
             let held = uploads.clone();
-            let trainer = thread::spawn(move || held.push(snapshot(step, false)));
+            let trainer = thread::spawn(move || held.push(snapshot(step)));
             let deadline = Instant::now() + Duration::from_secs(10);
             while !waiting(&uploads).contains(&step) {
                 assert!(Instant::now() < deadline, "step {step} was never pushed");

@@ -1,6 +1,7 @@
 //! How a generation comes about: the members connect, and whoever has no replica at the position gets one.
 //!
-//! Connecting comes first: a member that is still reading its data then does not run into a timeout of the others, and those that have their replica already learn at once who is not there.
+//! Connecting comes first: a member that is still reading its data then does not run into a timeout of the others, and
+//! those that have their replica already learn at once who is not there.
 
 use std::time::{Duration, Instant};
 

@@ -105,7 +105,7 @@ impl Generation<'_> {
         if let Some(kept) = self.outside.kept.get() {
             self.upload(kept)?;
         }
-        if self.save { self.upload(self.snapshot(false)?) } else { Ok(()) }
+        if self.save { self.upload(self.snapshot()?) } else { Ok(()) }
     }
 
     /// There is nothing to step, but all is there.
@@ -148,7 +148,7 @@ impl Generation<'_> {
                 reporter.report(Report::Progress(progress))?;
             }
             if plan.is_checkpoint_due(now.step) && self.peers.group.rank() == 0 {
-                self.upload(self.snapshot(false)?)?;
+                self.upload(self.snapshot()?)?;
             }
             if account.pause {
                 info!(step = now.step, "paused");
@@ -231,7 +231,7 @@ impl Generation<'_> {
         let made_anew = self.held.follow(plan, samples, verdict.restore.as_deref())?;
         let uploads = verdict.save && self.peers.group.rank() == 0;
         if verdict.keep || uploads {
-            let snapshot = self.snapshot(false)?;
+            let snapshot = self.snapshot()?;
             if verdict.keep {
                 kept.keep(Some(snapshot.clone()));
             }
@@ -247,9 +247,9 @@ impl Generation<'_> {
     }
 
     /// A copy in memory, which is all that training is held for.
-    fn snapshot(&self, replaceable: bool) -> Result<Snapshot, TrainerError> {
+    fn snapshot(&self) -> Result<Snapshot, TrainerError> {
         let files = Arc::new(self.held.save()?);
-        Ok(Snapshot { position: self.held.position, replaceable, files })
+        Ok(Snapshot { position: self.held.position, files })
     }
 
     fn upload(&self, snapshot: Snapshot) -> Result<(), TrainerError> {

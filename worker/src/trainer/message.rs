@@ -191,8 +191,6 @@ pub struct Started {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot {
     pub position: Position,
-    /// A later one may take its place while it waits for its turn.
-    pub replaceable: bool,
     pub files: Arc<CheckpointFiles>,
 }
 

@@ -61,7 +61,7 @@ impl State {
             [1] => {
                 let position = take_position(&mut rest)?;
                 let files = Arc::new(CheckpointFiles { model: part()?, optimizer: part()? });
-                Some(Snapshot { position, replaceable: false, files })
+                Some(Snapshot { position, files })
             }
             _ => return Err(MalformedState),
         };
@@ -96,7 +96,7 @@ mod tests {
             |byte: u8| CheckpointFiles { model: vec![byte; 5], optimizer: vec![byte + 1; usize::from(byte)] };
         let position = Position { epoch: u32::MAX, step: 7 };
         let best = Position { epoch: 3, step: u64::MAX };
-        let kept = kept.then(|| Snapshot { position: best, replaceable: false, files: Arc::new(files(9)) });
+        let kept = kept.then(|| Snapshot { position: best, files: Arc::new(files(9)) });
         State { position, files: files(0), kept }
     }
 

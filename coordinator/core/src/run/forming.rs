@@ -64,7 +64,7 @@ impl Run {
         for (name, worker) in &mut self.workers {
             let paused = worker.heartbeat.prepared >= forming.generation;
             if !worker.heartbeat.address.is_empty() && !paused && !forming.waiting.contains(name) {
-                forming.add(name.clone());
+                forming.waiting.insert(name.clone());
                 worker.told = now;
                 asked.push(name.clone());
             }
@@ -195,14 +195,14 @@ impl Run {
 
     /// Too few are left: those that are there keep what they have and wait.
     fn gather_again(&mut self, now: Time) {
-        // A run that has not begun in this life keeps its first deadline.
+        // A run that has never begun has a deadline, from here on again; one that has begun waits for its workers.
         let gathering =
             match self.history.members.is_empty() && self.history.generation == Generation::default() {
                 true => Gathering::at_start(now, &self.history.spec),
                 false => Gathering::patient(),
             };
         self.phase = Phase::Gathering(gathering);
-        self.release_all_leaving();
+        self.release_leaving();
         if self.stopping {
             self.end(Outcome::Stopped { position: self.history.position() });
         }
@@ -250,7 +250,7 @@ impl Run {
             stage: Stage::Stepping,
         });
         self.tell_begin(now, None);
-        self.release_others();
+        self.release_leaving();
         if hold {
             self.hold(now, position.step);
         } else if begin.judged {
@@ -285,17 +285,6 @@ impl Run {
             }
             self.send(worker, Message::Begin(Begin { rank, ..begin.clone() }));
         }
-    }
-
-    /// Those that wanted to leave and take no part may go.
-    fn release_others(&mut self) {
-        let Phase::Training(training) = &self.phase else { return };
-        let others = self
-            .workers
-            .iter()
-            .filter(|(name, worker)| worker.heartbeat.leaving && !training.members.contains(*name));
-        let others: Vec<WorkerName> = others.map(|(name, _)| name.clone()).collect();
-        others.iter().for_each(|name| self.release(name));
     }
 
     /// Nothing of the state at `position` would be lost if all members were.

@@ -124,7 +124,7 @@ impl Run {
         if matches!(self.phase, Phase::Ended(_)) || self.workers.remove(worker).is_none() && !was_missing {
             return;
         }
-        let generation = self.numbered;
+        let generation = self.generation();
         let lost =
             Entry::WorkerLost { worker: worker.clone(), generation, reason: reason.clone(), log: Vec::new() };
         self.record(lost);

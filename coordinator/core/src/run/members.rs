@@ -41,6 +41,10 @@ impl Run {
             Some(known) => {
                 let since = known.heard;
                 self.lose(now, &worker, "another process took its name".to_owned(), since);
+                // It may have been the last one that a stop waited for.
+                if matches!(self.phase, Phase::Ended(_)) {
+                    return Ok(());
+                }
             }
             None if full => return Err(Reject::Full { workers: most }),
             None => {}
@@ -138,7 +142,7 @@ impl Run {
                     let reason = Reason::planned(now, Cause::Leave, Some(last), "it asked to leave");
                     return self.form(now, reason, false);
                 }
-                self.release_all_leaving();
+                self.release_leaving();
                 self.gather(now, &gathering);
             }
             Phase::Training(_) => self.reconsider_members(now),
@@ -173,8 +177,6 @@ impl Run {
         let of = |wanted: fn(&Worker) -> bool| {
             self.workers.iter().filter(move |(_, worker)| wanted(worker)).map(|(name, _)| name)
         };
-        let strangers: Vec<WorkerName> =
-            of(|worker| worker.heartbeat.leaving).filter(|name| !member(name)).cloned().collect();
         let leaving = of(|worker| worker.heartbeat.leaving).find(|name| member(name)).cloned();
         let evaluating = of(Worker::is_at_epochs_end).any(member);
         let newcomer = of(Worker::is_ready).find(|name| !member(name)).cloned();
@@ -183,7 +185,7 @@ impl Run {
             let fresh = worker.heartbeat.address.is_empty() && now.0 < worker.told.0 + SETTLE_MS;
             !member(name) && fresh && worker.detached.is_none()
         });
-        strangers.iter().for_each(|name| self.release(name));
+        self.release_leaving();
         if !stepping || evaluating || parting {
             return;
         }
@@ -209,8 +211,14 @@ impl Run {
         with_state.next().filter(|_| all_leave && unsaved).map(|(name, _)| name.clone())
     }
 
-    pub(super) fn release_all_leaving(&mut self) {
-        let leaving = self.workers.iter().filter(|(_, worker)| worker.heartbeat.leaving);
+    /// Those that want to leave and take no part may go.
+    pub(super) fn release_leaving(&mut self) {
+        let takes_part = |name: &WorkerName| match &self.phase {
+            Phase::Training(training) => training.members.contains(name),
+            _ => false,
+        };
+        let leaving =
+            self.workers.iter().filter(|(name, worker)| worker.heartbeat.leaving && !takes_part(name));
         let leaving: Vec<WorkerName> = leaving.map(|(name, _)| name.clone()).collect();
         leaving.iter().for_each(|name| self.release(name));
     }
@@ -247,12 +255,5 @@ impl Training {
         if position.is_some_and(|position| position.step.0 > begun + 1) && !self.started.contains(worker) {
             self.started.insert(worker.clone());
         }
-    }
-}
-
-impl Forming {
-    /// A worker is to pause, too.
-    pub(super) fn add(&mut self, worker: WorkerName) {
-        self.waiting.insert(worker);
     }
 }

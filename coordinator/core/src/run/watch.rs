@@ -9,8 +9,8 @@ use crate::{Activity, Cause, Entry, FailureKind, Generation, Progress, Reject, T
 const COMEBACK_MS: u64 = 1000;
 /// An order that was not followed by then is given again.
 const AGAIN_MS: u64 = 500;
-/// Of the lease: a worker that others wait for and that is silent for so long is stuck. Its heartbeats come five times
-/// as often.
+/// Of the lease: a worker that others wait for and that is silent for so long is stuck. Its heartbeats come six times as
+/// often.
 const SILENCE: (u64, u64) = (2, 5);
 /// Median steps that a member that is heard of may take for one step, and the least that it is granted.
 const HUNG_STEPS: f64 = 20.0;
@@ -26,7 +26,7 @@ const STRAGGLER_REPORTS: u32 = 10;
 const STRAGGLER_MEMBERS_MAX: usize = 64;
 
 /// A worker that has to go.
-struct Verdict {
+struct Overdue {
     worker: WorkerName,
     reason: String,
     since: Time,
@@ -39,7 +39,7 @@ impl Run {
         }
         self.forgive_own_absence(now);
         self.next_tick = Time(now.0 + TICK_MS);
-        for Verdict { worker, reason, since } in self.overdue(now) {
+        for Overdue { worker, reason, since } in self.overdue(now) {
             self.lose(now, &worker, reason, since);
         }
         match &self.phase {
@@ -68,7 +68,7 @@ impl Run {
     }
 
     /// Workers that were not heard of within their lease, or did not come back.
-    fn overdue(&self, now: Time) -> Vec<Verdict> {
+    fn overdue(&self, now: Time) -> Vec<Overdue> {
         let lease_ms = self.history.spec.lease_ms;
         let returning = matches!(self.phase, Phase::Returning { .. });
         let overdue = |(name, worker): (&WorkerName, &Worker)| {
@@ -81,7 +81,7 @@ impl Run {
             } else {
                 return None;
             };
-            Some(Verdict { worker: name.clone(), reason, since: worker.heard })
+            Some(Overdue { worker: name.clone(), reason, since: worker.heard })
         };
         self.workers.iter().filter_map(overdue).collect()
     }
@@ -107,7 +107,7 @@ impl Run {
         }
         let (silence_ms, limit_ms) = (self.silence_ms(), self.hung_ms());
         let pressed_ms = now.0.saturating_sub(since.0);
-        let stuck: Vec<Verdict> = waiting
+        let stuck: Vec<Overdue> = waiting
             .iter()
             .filter_map(|name| {
                 let worker = self.workers.get(name)?;
@@ -119,12 +119,12 @@ impl Run {
                 } else {
                     return None;
                 };
-                Some(Verdict { worker: name.clone(), reason, since: worker.heard })
+                Some(Overdue { worker: name.clone(), reason, since: worker.heard })
             })
             .collect();
         stuck
             .into_iter()
-            .for_each(|Verdict { worker, reason, since }| self.lose(now, &worker, reason, since));
+            .for_each(|Overdue { worker, reason, since }| self.lose(now, &worker, reason, since));
     }
 
     fn silence_ms(&self) -> u64 {

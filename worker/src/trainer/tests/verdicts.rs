@@ -90,7 +90,7 @@ fn a_verdict_that_only_some_have_followed_reaches_the_others_as_state() {
     let broken = ahead.idle(1).broken.unwrap();
     assert_eq!(broken.blames, ["worker-1"]);
     let saved = ahead.snapshot();
-    assert_eq!((saved.position, saved.replaceable), (next, false));
+    assert_eq!(saved.position, next);
     assert_eq!((ahead.kept.get(), behind.kept.get()), (Some(saved.clone()), None));
 
     // The one that was behind has the best model's checkpoint then too, and sees to it that it is stored.
@@ -144,7 +144,7 @@ fn a_held_member_saves_first_and_keeps_its_state_whatever_it_evaluates() {
     member.lie_in_wait(Moment::Evaluation);
     form(&mut [&mut member], held);
     let saved = member.snapshot();
-    assert_eq!((saved.position, saved.replaceable), (position, false));
+    assert_eq!(saved.position, position);
     member.until(|state| state.activity == Activity::Holding);
 
     // Other weights: those of the start.

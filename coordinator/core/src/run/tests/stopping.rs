@@ -212,3 +212,16 @@ fn a_stop_whatever_the_run_is_at_ends_it_once_all_pause_and_report() {
         assert!(bench.run.history.outcome.is_some(), "{phase}");
     }
 }
+
+#[test]
+fn a_process_that_replaces_the_last_one_that_a_stop_waited_for_comes_too_late() {
+    let mut bench = Bench::forming(spec());
+    bench.ok(Event::StopRequested);
+    bench.die("w1");
+    bench.detach("w0");
+    assert_eq!(bench.stopped_at(), None);
+    bench.come_back("w0", 77, 1).unwrap();
+    assert_eq!(bench.stopped_at(), Some(0));
+    assert!(bench.told("w0").iter().all(|message| !matches!(message, Message::Welcome { .. })));
+    assert!(bench.run.workers.is_empty());
+}
