@@ -192,7 +192,9 @@ impl Driver {
         // With a damaged one among them, what is superseded by a newcomer may be all that is left.
         for manifest in unknown.into_iter().filter(|_| damaged.is_empty()) {
             let position = manifest.position;
-            if manifest.run == self.folder.name() && self.run.admit_upload(position) == Ok(Admission::Wanted)
+            let admitted = self.run.admit_upload(position);
+            if manifest.run == self.folder.name()
+                && matches!(admitted, Ok(Admission::Wanted | Admission::Superseded))
             {
                 tracing::info!(step = %position.step, "a checkpoint is whole that the journal did not know");
                 let size_bytes = manifest.size_bytes();

@@ -47,8 +47,19 @@ pub struct Local {
 /// What the slots tell people.
 #[derive(Debug, Clone)]
 pub enum LocalNews {
-    Restarting { worker: WorkerName, after: Duration, restart: u32, of: u32 },
-    GivenUp { worker: WorkerName, restarts: u32 },
+    /// `how` says what became of its process.
+    Restarting {
+        worker: WorkerName,
+        how: String,
+        after: Duration,
+        restart: u32,
+        of: u32,
+    },
+    GivenUp {
+        worker: WorkerName,
+        how: String,
+        restarts: u32,
+    },
 }
 
 /// What became of the slots.

@@ -8,11 +8,13 @@ use crate::recipes::{ELASTIC, ELASTIC_STEPS, Recipe};
 
 /// The receipt and the account of a worker's death.
 #[track_caller]
-fn tells_of_the_loss_of(worker: &str, reason: &str, finished: &Finished) {
+fn tells_of_the_death_of(worker: &str, finished: &Finished) {
     let run = finished.run();
     let lost = run.event("worker_lost").unwrap();
     assert_eq!(lost["worker"], worker);
-    assert!(lost["reason"].as_str().unwrap().contains(reason), "{lost:#}");
+    // Another member may miss it before its parent process hears of its end.
+    let reason = lost["reason"].as_str().unwrap();
+    assert!(reason.contains("killed by signal 9") || reason.contains(" lost it: "), "{lost:#}");
     assert!(!lost["log"].as_array().unwrap().is_empty(), "its last words are told too");
     let receipt = finished.receipt("loss");
     assert_eq!(receipt["culprit"], worker);
@@ -30,7 +32,7 @@ fn one_is_killed_and_started_again(workers: &str, victim: &str) {
     cluster.until_members(1, &all.iter().map(String::as_str).collect::<Vec<_>>());
     assert_ne!(cluster.pid(victim), killed);
     let finished = cluster.ends_like(&undisturbed.outcome);
-    tells_of_the_loss_of(victim, "killed by signal 9", &finished);
+    tells_of_the_death_of(victim, &finished);
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn the_first_worker_is_killed_while_it_uploads_a_checkpoint() {
     cluster.signal("KILL", "worker-0");
     cluster.until_members(1, &["worker-0", "worker-1"]);
     let finished = cluster.ends_like(&undisturbed.outcome);
-    tells_of_the_loss_of("worker-0", "killed by signal 9", &finished);
+    tells_of_the_death_of("worker-0", &finished);
 }
 
 #[test]
@@ -171,8 +173,8 @@ fn a_worker_that_dies_over_and_over_fails_the_run_with_its_last_words() {
     let ended = coordinator.wait().expect(4);
     ended.says(&[
         &format!("error: run {RUN} failed: "),
-        "worker-1",
-        "killed by signal 9",
+        "(1 of 1): its process ended (killed by signal 9",
+        "all that max_restarts allows",
         "step step=",
         &format!("lockstep resume {RUN}"),
     ]);

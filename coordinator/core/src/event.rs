@@ -314,6 +314,8 @@ pub enum Admission {
     Wanted,
     /// It is stored already: nothing need be sent.
     Stored,
+    /// Newer ones are stored: this one would be deleted at once.
+    Superseded,
 }
 
 /// Why a message was not accepted. The run's state is as before.

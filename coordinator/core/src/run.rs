@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::pace::Pace;
 use self::receipt::OpenReceipt;
+use crate::retention::would_be_superseded;
 use crate::{
     Admission, Begin, BlockMetrics, Disagreement, Effect, Entry, EpochReport, Event, FailureKind, Generation,
     Heartbeat, History, Message, Origin, Outcome, Position, Progress, Reject, RunSpec, Step, Time, Verdict,
@@ -224,8 +225,13 @@ impl Run {
         if !self.is_known(position) || self.is_unjudged(position) {
             return Err(Reject::Beyond { position });
         }
-        let stored = self.history.checkpoints.contains_key(&position.step);
-        Ok(if stored { Admission::Stored } else { Admission::Wanted })
+        Ok(if self.history.checkpoints.contains_key(&position.step) {
+            Admission::Stored
+        } else if would_be_superseded(&self.history, position) {
+            Admission::Superseded
+        } else {
+            Admission::Wanted
+        })
     }
 
     /// The durable part.

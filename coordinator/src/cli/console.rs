@@ -114,12 +114,12 @@ impl Console {
 
     fn news(&self, news: &LocalNews) {
         self.note(&match news {
-            LocalNews::Restarting { worker, after, restart, of } => {
-                format!("{worker} is started again in {} ms ({restart} of {of})", after.as_millis())
+            LocalNews::Restarting { worker, how, after, restart, of } => {
+                format!("{worker} is started again in {} ms ({restart} of {of}): {how}", after.as_millis())
             }
-            LocalNews::GivenUp { worker, restarts } => {
+            LocalNews::GivenUp { worker, how, restarts } => {
                 format!(
-                    "{worker} is not started again, after {}; the others go on",
+                    "{worker} is not started again, after {}; the others go on: {how}",
                     counted(*restarts, "restart")
                 )
             }

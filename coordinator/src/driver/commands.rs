@@ -29,7 +29,7 @@ pub struct Joined {
 /// What to do with a checkpoint that somebody wants to hand over.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Upload {
-    /// It is stored already.
+    /// It is stored already, or newer ones are.
     Stored,
     /// Take it; its manifest says this of the model's quality.
     Wanted { metric: Option<ManifestMetric> },
@@ -193,6 +193,7 @@ impl Driver {
         let is_stored = match self.run.admit_upload(position)? {
             // Somebody may have removed it.
             Admission::Stored => self.folder.checkpoints().is_complete(position.step),
+            Admission::Superseded => true,
             Admission::Wanted => false,
         };
         Ok(if is_stored { Upload::Stored } else { Upload::Wanted { metric: self.metric_at(position) } })

@@ -194,10 +194,10 @@ impl Supervisor {
         match decision {
             Decision::Restart { after, restart } => {
                 let of = self.max_restarts;
-                self.tell(LocalNews::Restarting { worker: name, after, restart, of });
+                self.tell(LocalNews::Restarting { worker: name, how, after, restart, of });
             }
             Decision::GivenUp => {
-                self.tell(LocalNews::GivenUp { worker: name, restarts: self.max_restarts });
+                self.tell(LocalNews::GivenUp { worker: name, how, restarts: self.max_restarts });
                 self.stop_if_deserted().await;
             }
             Decision::Fail => {

@@ -47,10 +47,10 @@ impl Followed {
         Some(Pause { now, is_new })
     }
 
-    /// Whether it is to be begun. A lower number than one prepared counts all the same: a coordinator that has taken
-    /// over need not know what its predecessor prepared.
+    /// Whether it is to be begun. Not below one prepared: a coordinator that has taken over numbers above whatever the
+    /// heartbeats show of its predecessor's.
     pub(super) fn begin(&mut self, generation: u64) -> bool {
-        if generation <= self.begun {
+        if generation <= self.begun || generation < self.prepared {
             return false;
         }
         (self.prepared, self.begun) = (generation, generation);
@@ -129,11 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn a_coordinator_that_has_taken_over_may_begin_a_lower_number_than_was_prepared() {
+    fn what_was_prepared_is_not_gone_back_behind() {
         let mut followed = Followed::default();
         assert!(followed.begin(3));
         followed.prepare(9, true);
-        assert!(followed.begin(5) && followed.verdict(&verdict(5, 0)));
-        assert!(followed.prepare(6, false).is_some_and(|pause| pause.is_new));
+        assert!(!followed.begin(5) && followed.begun() == 3);
+        assert!(followed.begin(9) && followed.verdict(&verdict(9, 0)));
     }
 }

@@ -176,14 +176,19 @@ impl Run {
         let admission = self.admit_upload(position)?;
         // Also those that have missed it before.
         self.send_all(&Message::Stored { step: position.step });
-        if admission == Admission::Wanted {
-            self.record(Entry::CheckpointStored(CheckpointEntry { position, size_bytes }));
-            self.publish();
-            let wanted = self.being_loaded();
-            for step in superseded(&self.history).into_iter().filter(|step| Some(*step) != wanted) {
-                self.record(Entry::CheckpointDeleted { step });
-                self.effects.push(Effect::DeleteCheckpoint(step));
+        match admission {
+            Admission::Wanted => {
+                self.record(Entry::CheckpointStored(CheckpointEntry { position, size_bytes }));
+                self.publish();
+                let wanted = self.being_loaded();
+                for step in superseded(&self.history).into_iter().filter(|step| Some(*step) != wanted) {
+                    self.record(Entry::CheckpointDeleted { step });
+                    self.effects.push(Effect::DeleteCheckpoint(step));
+                }
             }
+            // It was on its way for long, or a crash came between the record of its deletion and the deletion.
+            Admission::Superseded => self.effects.push(Effect::DeleteCheckpoint(position.step)),
+            Admission::Stored => {}
         }
         let Phase::Training(training) = &self.phase else { return Ok(()) };
         match &training.stage {

@@ -112,6 +112,24 @@ fn a_checkpoint_is_stored_once_and_all_are_told_each_time() {
 }
 
 #[test]
+fn a_checkpoint_that_retention_would_delete_at_once_is_not_stored() {
+    let mut bench = Bench::training(with(|spec| spec.keep = 1));
+    bench.finish_epoch(5);
+    bench.store(14);
+    bench.store(15);
+    assert_eq!(bench.stored(), [10, 15]);
+    let entries = bench.entries.len();
+    assert_eq!(bench.run.admit_upload(bench.at(14)), Ok(Admission::Superseded));
+    // As after a crash between the record of its deletion and the deletion.
+    bench.store(14);
+    assert_eq!((bench.entries.len(), deleted(&bench), bench.stored()), (entries, vec![14], vec![10, 15]));
+    let (position, reason) = (bench.at(13), "disk full".to_owned());
+    bench.ok(Event::CheckpointFailed { position, reason });
+    assert_eq!((bench.outcome(), bench.phase()), (None, "training"));
+    assert_eq!(bench.run.admit_upload(bench.at(16)), Ok(Admission::Wanted));
+}
+
+#[test]
 fn a_checkpoint_beyond_what_the_run_knows_is_refused() {
     let mut bench = Bench::training(spec());
     bench.finish_epoch(5);
