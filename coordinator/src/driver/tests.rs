@@ -206,6 +206,19 @@ async fn a_whole_checkpoint_whose_record_a_crash_has_lost_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_whose_deletion_a_crash_has_cut_short_is_deleted_and_not_stored_again() {
+    // Three are kept.
+    let driven = taken_over(&[5, 7, 9], &[3, 5, 7, 9], &[]);
+    assert_eq!(begin(&driven).await.start, Start::Checkpoint(Step(9)));
+    assert_eq!(driven.store.steps().unwrap(), [Step(5), Step(7), Step(9)]);
+    let stored = |entry: &Entry| match entry {
+        Entry::CheckpointStored(stored) => Some(stored.position.step.0),
+        _ => None,
+    };
+    assert_eq!(driven.entries().iter().filter_map(stored).collect::<Vec<_>>(), [5, 7, 9]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_no_whole_checkpoint_the_run_starts_again() {
     let driven = taken_over(&[5, 7], &[7], &[7]);
     assert_eq!(begin(&driven).await.start, Start::Initial);
