@@ -16,6 +16,7 @@ mod initial;
 mod layout;
 mod named;
 mod net;
+mod prefix;
 mod spec;
 mod state;
 #[cfg(test)]
@@ -30,7 +31,8 @@ pub use self::backward::Tape;
 pub use self::error::{ModelError, Shape};
 pub use self::file::{tensors_from_safetensors, tensors_to_safetensors};
 use self::layout::{Layout, Slot, signed};
-use self::net::{Buffers, Mode, Net};
+use self::net::{Buffers, Net};
+pub use self::prefix::Input;
 pub use self::spec::{Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec, Trainable};
 
 /// One replica on one device.
@@ -38,8 +40,7 @@ pub use self::spec::{Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelNam
 pub struct ResNet {
     spec: ModelSpec,
     device: Device,
-    /// Inputs of fc.
-    features: i64,
+    architecture: Architecture,
     layout: Layout,
     buffers: Buffers,
     /// The parameters in forward order, views of the buffers; the trained ones are leaves of autograd.
@@ -83,8 +84,7 @@ impl ResNet {
         let leaves: Vec<Tensor> = layout.slots.iter().map(leaf).collect();
         let net = Net::new(&architecture, &layout, &buffers, &leaves);
         let batches_tracked = vec![0; layout.norms.len()];
-        let features = architecture.features;
-        Ok(Self { spec, device, features, layout, buffers, leaves, net, batches_tracked })
+        Ok(Self { spec, device, architecture, layout, buffers, leaves, net, batches_tracked })
     }
 
     /// Sets torchvision's initial values; a function of the seed and the parameters' names alone.
@@ -92,7 +92,7 @@ impl ResNet {
         let values = |trainable: bool, len: usize| {
             let mut flat = vec![0.0; len];
             let slots = self.layout.slots.iter().filter(|slot| slot.trainable == trainable);
-            initial::fill_all(slots, self.features, seed, &mut flat);
+            initial::fill_all(slots, self.architecture.features, seed, &mut flat);
             Tensor::from_slice(&flat)
         };
         let trainable = values(true, self.layout.trainable_len);
@@ -182,14 +182,5 @@ impl ResNet {
         for (norm, count) in self.layout.norms.iter().zip(&mut self.batches_tracked) {
             *count += i64::from(norm.training);
         }
-    }
-
-    /// Logits [N, classes] of `x` [N, 3, H, W] by the running statistics, without gradients.
-    ///
-    /// # Panics
-    /// If `x` has another shape, kind or device.
-    pub fn forward_eval(&self, x: &Tensor) -> Tensor {
-        let run = |x: Tensor, stage| self.net.stage(stage, &x, Mode::Eval);
-        tch::no_grad(|| Stage::FORWARD.into_iter().fold(x.shallow_clone(), run))
     }
 }

@@ -1,5 +1,10 @@
 //! Torchvision's ResNets (v1.5: in a bottleneck the 3x3 convolution strides) as plain data: names, shapes and order.
 //! No tensor here, so that a network can be counted and named without building it.
+//!
+//! A network is a list of parts, run one after another: the stem with its max pooling, each residual block, the mean
+//! pooling, fc. Stages are runs of parts.
+
+use std::ops::Range;
 
 use super::{ModelName, ModelSpec};
 
@@ -46,6 +51,8 @@ pub(crate) struct ParameterSpec {
     pub(crate) name: String,
     pub(crate) shape: Vec<i64>,
     pub(crate) stage: Stage,
+    /// Number of the part that it belongs to.
+    pub(crate) part: usize,
     /// The BatchNorm layer, by its number in forward order, whose weight or bias this is.
     pub(crate) norm: Option<usize>,
 }
@@ -86,28 +93,68 @@ impl Architecture {
         Self { stem, layers, features: inputs, classes: spec.classes }
     }
 
-    /// Every unit in forward order, which is also `state_dict` order.
-    pub(crate) fn units(&self) -> impl Iterator<Item = (Stage, &UnitSpec)> {
-        let layers = self.layers.iter().zip([Stage::Trunk, Stage::Trunk, Stage::Layer3, Stage::Head]);
-        let blocks = layers.flat_map(|(blocks, stage)| blocks.iter().map(move |block| (stage, block)));
-        std::iter::once((Stage::Trunk, &self.stem))
-            .chain(blocks.flat_map(|(stage, block)| block.all_units().map(move |unit| (stage, unit))))
+    /// How many parts there are; the last one is fc, the one before it the mean pooling.
+    pub(crate) fn parts(&self) -> usize {
+        self.layers.iter().map(Vec::len).sum::<usize>() + 3
+    }
+
+    /// A stage's parts.
+    pub(crate) fn parts_of(&self, stage: Stage) -> Range<usize> {
+        let trunk = 1 + self.layers[0].len() + self.layers[1].len();
+        let layer3 = trunk + self.layers[2].len();
+        match stage {
+            Stage::Trunk => 0..trunk,
+            Stage::Layer3 => trunk..layer3,
+            Stage::Head => layer3..self.parts(),
+        }
+    }
+
+    /// What comes out of the first `count` parts, as people call it; nothing where that is the pictures themselves.
+    pub(crate) fn output_name(&self, count: usize) -> Option<String> {
+        if count < 2 {
+            return (count == 1).then(|| "the stem".to_owned());
+        }
+        let mut block = count - 2;
+        for (number, blocks) in (1..).zip(&self.layers) {
+            if block + 1 == blocks.len() {
+                return Some(format!("layer{number}"));
+            }
+            if block < blocks.len() {
+                return Some(format!("layer{number}.{block}"));
+            }
+            block -= blocks.len();
+        }
+        Some("the pooled features".to_owned())
+    }
+
+    /// Every unit in forward order, which is also `state_dict` order, with the number of its part.
+    pub(crate) fn units(&self) -> impl Iterator<Item = (usize, &UnitSpec)> {
+        let blocks = (1..).zip(self.layers.iter().flatten());
+        let blocks = blocks.flat_map(|(part, block)| block.all_units().map(move |unit| (part, unit)));
+        std::iter::once((0, &self.stem)).chain(blocks)
     }
 
     /// Every parameter in forward order.
     pub(crate) fn parameters(&self) -> Vec<ParameterSpec> {
+        let stages = Stage::FORWARD.map(|stage| (stage, self.parts_of(stage)));
+        let stage_of = |part| {
+            let (stage, _) =
+                stages.iter().find(|(_, parts)| parts.contains(&part)).expect("stages hold all parts");
+            *stage
+        };
         let mut parameters = Vec::new();
-        for (index, (stage, unit)) in self.units().enumerate() {
+        let mut add = |name, shape, part, norm| {
+            parameters.push(ParameterSpec { name, shape, stage: stage_of(part), part, norm });
+        };
+        for (index, (part, unit)) in self.units().enumerate() {
             let weight = vec![unit.outputs, unit.inputs, unit.kernel, unit.kernel];
-            let mut add = |name, shape, norm| parameters.push(ParameterSpec { name, shape, stage, norm });
-            add(format!("{}.weight", unit.conv), weight, None);
-            add(format!("{}.weight", unit.norm), vec![unit.outputs], Some(index));
-            add(format!("{}.bias", unit.norm), vec![unit.outputs], Some(index));
+            add(format!("{}.weight", unit.conv), weight, part, None);
+            add(format!("{}.weight", unit.norm), vec![unit.outputs], part, Some(index));
+            add(format!("{}.bias", unit.norm), vec![unit.outputs], part, Some(index));
         }
-        let head = [("fc.weight", vec![self.classes, self.features]), ("fc.bias", vec![self.classes])];
-        for (name, shape) in head {
-            parameters.push(ParameterSpec { name: name.to_owned(), shape, stage: Stage::Head, norm: None });
-        }
+        let fc = self.parts() - 1;
+        add("fc.weight".to_owned(), vec![self.classes, self.features], fc, None);
+        add("fc.bias".to_owned(), vec![self.classes], fc, None);
         parameters
     }
 }

@@ -10,10 +10,10 @@ use std::convert::Infallible;
 
 use tch::Tensor;
 
-use super::ResNet;
 use super::architecture::Stage;
 use super::layout::signed;
 use super::net::Mode;
+use super::{Input, ResNet};
 
 /// What backward needs of one forward pass.
 #[derive(Debug)]
@@ -31,44 +31,48 @@ struct Cut {
 }
 
 impl ResNet {
-    /// One shard's forward pass: `x` is [N, 3, H, W], f32, on the model's device, best with channels-last strides.
+    /// One shard's forward pass.
     ///
     /// Returns the logits [N, classes] and the tape for [`Self::backward`]. The statistics of the batch are in
     /// [`Self::shard_statistics`] until the next call. N must be at least 2 where a layer in training mode sees 1x1 maps.
     ///
     /// # Panics
     /// If `x` has another shape, kind or device.
-    pub fn forward_train(&self, x: &Tensor) -> (Tensor, Tape) {
-        self.forward_cut(x, true)
+    pub fn forward_train<'a>(&self, x: impl Into<Input<'a>>) -> (Tensor, Tape) {
+        self.forward_cut(x.into(), true)
     }
 
     /// [`Self::forward_train`] with a way out: `go_on` is asked before each stage.
     ///
     /// # Errors
     /// Those of `go_on`, at once.
-    pub fn try_forward_train<E>(
+    pub fn try_forward_train<'a, E>(
         &self,
-        x: &Tensor,
+        x: impl Into<Input<'a>>,
         go_on: impl FnMut() -> Result<(), E>,
     ) -> Result<(Tensor, Tape), E> {
-        self.forward_staged(x, true, go_on)
+        self.forward_staged(x.into(), true, go_on)
     }
 
     /// Without cuts the graph is whole: what the tests compare with.
-    pub(crate) fn forward_cut(&self, x: &Tensor, cut: bool) -> (Tensor, Tape) {
+    pub(crate) fn forward_cut(&self, x: Input<'_>, cut: bool) -> (Tensor, Tape) {
         let Ok(result) = self.forward_staged(x, cut, || Ok::<(), Infallible>(()));
         result
     }
 
     fn forward_staged<E>(
         &self,
-        x: &Tensor,
+        input: Input<'_>,
         cut: bool,
         mut go_on: impl FnMut() -> Result<(), E>,
     ) -> Result<(Tensor, Tape), E> {
         let mut tape = Tape { cuts: [None, None, None] };
-        let mut x = x.shallow_clone();
+        let (mut x, first) = self.enter(input);
         for stage in Stage::FORWARD {
+            let parts = self.parts_of(stage, first);
+            if parts.is_empty() {
+                continue;
+            }
             go_on()?;
             let below = self.layout.trains_below(stage);
             if below && cut {
@@ -77,7 +81,7 @@ impl ResNet {
                 x = input;
             }
             let trained = below || self.layout.trained(stage).next().is_some();
-            let run = || self.net.stage(stage, &x, Mode::Train);
+            let run = || self.net.run(parts, &x, Mode::Train);
             x = if trained { run() } else { tch::no_grad(run) };
         }
         Ok((x, tape))

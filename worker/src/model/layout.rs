@@ -78,6 +78,9 @@ pub(crate) struct Layout {
     pub(crate) trainable_len: usize,
     pub(crate) frozen_len: usize,
     pub(crate) statistics_len: usize,
+    /// How many leading parts no training changes: nothing in them is trained, and every BatchNorm in them normalises by
+    /// its running statistics, which stay. fc is never one of them.
+    pub(crate) boundary: usize,
 }
 
 impl Layout {
@@ -92,11 +95,16 @@ impl Layout {
 
         let mut norms = Vec::new();
         let mut statistics_len = 0;
-        for (_, unit) in architecture.units() {
+        // The last part is fc.
+        let mut boundary = architecture.parts() - 1;
+        for (part, unit) in architecture.units() {
             let channels = unsigned(unit.outputs);
             let training = freezing.frozen_batch_norm == FrozenBatchNorm::Train;
             norms.push(NormSlot { name: unit.norm.clone(), channels, start: statistics_len, training });
             statistics_len += 2 * channels;
+            if training {
+                boundary = boundary.min(part);
+            }
         }
 
         let (mut trainable_len, mut frozen_len) = (0, 0);
@@ -105,6 +113,9 @@ impl Layout {
             if let Some(norm) = parameter.norm {
                 norms[norm].training |= trainable;
             }
+            if trainable {
+                boundary = boundary.min(parameter.part);
+            }
             let len = unsigned(parameter.shape.iter().product());
             let end = if trainable { &mut trainable_len } else { &mut frozen_len };
             let start = *end;
@@ -112,7 +123,7 @@ impl Layout {
             let (name, shape, stage) = (parameter.name, parameter.shape, parameter.stage);
             slots.push(Slot { name, shape, stage, trainable, start, len });
         }
-        Ok(Self { slots, norms, trainable_len, frozen_len, statistics_len })
+        Ok(Self { slots, norms, trainable_len, frozen_len, statistics_len, boundary })
     }
 
     /// The trained parameters of a stage, in forward order.

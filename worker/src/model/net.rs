@@ -1,8 +1,10 @@
-//! The network itself: views of the flat buffers, wired as torchvision wires them.
+//! The network itself: views of the flat buffers, wired as torchvision wires them, to be run part by part.
+
+use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use super::architecture::{Architecture, BlockSpec, Stage, UnitSpec};
+use super::architecture::{Architecture, BlockSpec, UnitSpec};
 use super::layout::Layout;
 
 /// PyTorch's default.
@@ -31,7 +33,7 @@ pub(crate) struct Buffers {
 #[derive(Debug)]
 pub(crate) struct Net {
     stem: Unit,
-    layers: Vec<Vec<Block>>,
+    blocks: Vec<Block>,
     fc_weight: Tensor,
     fc_bias: Tensor,
 }
@@ -72,37 +74,29 @@ impl Net {
     ) -> Self {
         let mut builder = Builder { leaves: leaves.iter(), layout, buffers, norms: 0 };
         let stem = builder.unit(&architecture.stem);
-        let layers = architecture
-            .layers
-            .iter()
-            .map(|blocks| blocks.iter().map(|block| builder.block(block)).collect())
-            .collect();
+        let blocks = architecture.layers.iter().flatten().map(|block| builder.block(block)).collect();
         let (fc_weight, fc_bias) = (builder.leaf(), builder.leaf());
-        Self { stem, layers, fc_weight, fc_bias }
+        Self { stem, blocks, fc_weight, fc_bias }
     }
 
-    /// Runs one stage. Channels-last activations stay channels-last all the way.
-    pub(crate) fn stage(&self, stage: Stage, x: &Tensor, mode: Mode) -> Tensor {
-        match stage {
-            Stage::Trunk => {
-                let y = self.stem.forward(x, mode).relu_();
-                let y = y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
-                let y = run(&self.layers[0], y, mode);
-                run(&self.layers[1], y, mode)
-            }
-            Stage::Layer3 => run(&self.layers[2], x.shallow_clone(), mode),
-            Stage::Head => {
-                let y = run(&self.layers[3], x.shallow_clone(), mode);
-                // The same mean as adaptive pooling to 1x1, whose backward on GPUs is not deterministic.
-                let y = y.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-                y.linear(&self.fc_weight, Some(&self.fc_bias))
-            }
+    /// Runs some of [`Architecture::parts`] on what the parts before them made. Channels-last activations stay
+    /// channels-last all the way.
+    pub(crate) fn run(&self, parts: Range<usize>, x: &Tensor, mode: Mode) -> Tensor {
+        parts.fold(x.shallow_clone(), |x, part| self.part(part, &x, mode))
+    }
+
+    fn part(&self, part: usize, x: &Tensor, mode: Mode) -> Tensor {
+        let Some(block) = part.checked_sub(1) else {
+            let y = self.stem.forward(x, mode).relu_();
+            return y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        };
+        match self.blocks.get(block) {
+            Some(block) => block.forward(x, mode),
+            // The same mean as adaptive pooling to 1x1, whose backward on GPUs is not deterministic.
+            None if block == self.blocks.len() => x.mean_dim([2i64, 3].as_slice(), false, Kind::Float),
+            None => x.linear(&self.fc_weight, Some(&self.fc_bias)),
         }
     }
-}
-
-fn run(blocks: &[Block], x: Tensor, mode: Mode) -> Tensor {
-    blocks.iter().fold(x, |x, block| block.forward(&x, mode))
 }
 
 impl Block {

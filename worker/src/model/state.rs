@@ -186,7 +186,7 @@ impl ResNet {
         let (Some(weight), Some(bias)) = (shape("fc.weight"), shape("fc.bias")) else { return false };
         match (&weight[..], &bias[..]) {
             (&[outputs, inputs], &[biases]) => {
-                inputs == self.features && outputs == biases && outputs != self.spec.classes
+                inputs == self.architecture.features && outputs == biases && outputs != self.spec.classes
             }
             _ => false,
         }

@@ -1,6 +1,7 @@
-//! What the model promises: torchvision's network, names and initial values. Gradients and frozen layers, and
-//! weights in and out, have their own files.
+//! What the model promises: torchvision's network, names and initial values. Gradients and frozen layers, the frozen
+//! prefix, and weights in and out, have their own files.
 
+mod prefix;
 mod training;
 mod weights;
 

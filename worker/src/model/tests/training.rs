@@ -20,7 +20,7 @@ fn the_cuts_do_not_change_a_bit_of_the_gradient() {
     let x = images(1);
     let staged = gradient(&model, &x);
 
-    let (logits, _) = model.forward_cut(&x, false);
+    let (logits, _) = model.forward_cut((&x).into(), false);
     let whole = Tensor::run_backward(&[loss(&logits)], &model.leaves, false, false);
     let pieces: Vec<Tensor> =
         model.layout.slots.iter().zip(&whole).map(|(slot, gradient)| slot.flatten(gradient)).collect();
