@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::launch::StopSignal;
-use crate::recipe;
+use crate::recipe::{self, Precision};
 
 pub use held_out::split;
 pub use process::Calls;
@@ -57,6 +57,7 @@ pub struct Network {
     pub device: String,
     /// libtorch's intra-op threads: another number gives other bits.
     pub threads: u32,
+    pub precision: Precision,
     /// Pixels per side that the network sees; stored pictures of another size are resized.
     pub image_size: u32,
     /// Per channel, of pixels in 0 to 1.

@@ -61,7 +61,7 @@ fn worse(a: (f64, String), b: (f64, String)) -> (f64, String) {
 }
 
 fn model(name: ModelName, weights: &[u8]) -> ResNet {
-    let spec = ModelSpec { name, classes: 10 };
+    let spec = ModelSpec::new(name, 10);
     let mut model = ResNet::new(spec, &Freezing::none(), Device::Cpu).expect("a model");
     model.init(1);
     let report = model.load_safetensors(weights, HeadPolicy::Strict).expect("torchvision's state dict");

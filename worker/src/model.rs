@@ -10,8 +10,11 @@
 
 mod architecture;
 mod backward;
+mod buffers;
+mod cpu;
 mod error;
 mod file;
+pub(crate) mod host_view;
 mod initial;
 mod layout;
 mod named;
@@ -22,18 +25,23 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use self::architecture::{Architecture, Stage};
 pub use self::backward::Tape;
+use self::buffers::Buffers;
+use self::cpu::Engine;
 pub use self::error::{ModelError, Shape};
 pub use self::file::{tensors_from_safetensors, tensors_to_safetensors};
 use self::layout::{Layout, Slot, signed};
-use self::net::{Buffers, Net};
+use self::net::Net;
 pub use self::prefix::Input;
-pub use self::spec::{Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec, Trainable};
+pub use self::spec::{
+    Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelName, ModelSpec, Precision, Trainable,
+};
 
 /// One replica on one device.
 #[derive(Debug)]
@@ -43,11 +51,38 @@ pub struct ResNet {
     architecture: Architecture,
     layout: Layout,
     buffers: Buffers,
-    /// The parameters in forward order, views of the buffers; the trained ones are leaves of autograd.
-    leaves: Vec<Tensor>,
-    net: Net,
+    runner: Runner,
     /// PyTorch's `num_batches_tracked`, by BatchNorm layer.
     batches_tracked: Vec<i64>,
+}
+
+/// How the network is run.
+#[derive(Debug)]
+enum Runner {
+    Autograd {
+        /// The parameters in forward order, views of the buffers; the trained ones are leaves of autograd.
+        leaves: Vec<Tensor>,
+        net: Net,
+    },
+    /// Shut in a cell for its memory, which outlives a pass and means nothing between two.
+    Cpu(RefCell<Engine>),
+}
+
+impl Runner {
+    fn autograd(architecture: &Architecture, layout: &Layout, buffers: &Buffers) -> Self {
+        let leaf = |slot: &Slot| {
+            let is_convolution = slot.shape.len() == 4;
+            let flat = if is_convolution {
+                buffers.convolution_flat(slot.trainable)
+            } else {
+                buffers.flat(slot.trainable)
+            };
+            slot.view(flat).set_requires_grad(slot.trainable)
+        };
+        let leaves: Vec<Tensor> = layout.slots.iter().map(leaf).collect();
+        let net = Net::new(architecture, layout, buffers, &leaves);
+        Self::Autograd { leaves, net }
+    }
 }
 
 /// A parameter as a summary shows it.
@@ -70,21 +105,20 @@ impl ResNet {
         }
         let architecture = Architecture::new(spec);
         let layout = Layout::new(spec, &architecture, freezing)?;
-        let zeros = |len| Tensor::f_zeros([signed(len)], (Kind::Float, device));
-        let buffers = Buffers {
-            trainable: zeros(layout.trainable_len)?,
-            frozen: zeros(layout.frozen_len)?,
-            statistics: zeros(layout.statistics_len)?,
-            shard_statistics: zeros(layout.statistics_len)?,
+        let buffers = Buffers::new(&layout, spec.precision.kind(), device)?;
+        let runner = match device {
+            Device::Cpu => Runner::Cpu(RefCell::new(Engine::new(&architecture, &layout, &buffers))),
+            _ => Runner::autograd(&architecture, &layout, &buffers),
         };
-        let leaf = |slot: &Slot| {
-            let flat = if slot.trainable { &buffers.trainable } else { &buffers.frozen };
-            slot.view(flat).set_requires_grad(slot.trainable)
-        };
-        let leaves: Vec<Tensor> = layout.slots.iter().map(leaf).collect();
-        let net = Net::new(&architecture, &layout, &buffers, &leaves);
         let batches_tracked = vec![0; layout.norms.len()];
-        Ok(Self { spec, device, architecture, layout, buffers, leaves, net, batches_tracked })
+        Ok(Self { spec, device, architecture, layout, buffers, runner, batches_tracked })
+    }
+
+    /// The same as GPUs run it.
+    #[cfg(test)]
+    pub(crate) fn with_autograd(mut self) -> Self {
+        self.runner = Runner::autograd(&self.architecture, &self.layout, &self.buffers);
+        self
     }
 
     /// Sets torchvision's initial values; a function of the seed and the parameters' names alone.
@@ -106,6 +140,7 @@ impl ResNet {
                 let _ = norm.variance(&self.buffers.statistics).fill_(1.0);
             }
         });
+        self.buffers.changed();
         self.batches_tracked.fill(0);
     }
 
@@ -134,6 +169,7 @@ impl ResNet {
 
     /// For changes in place between steps; the layers' views move along. Never put another tensor here.
     pub fn trainable_mut(&mut self) -> &mut Tensor {
+        self.buffers.changed();
         &mut self.buffers.trainable
     }
 

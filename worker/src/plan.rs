@@ -5,6 +5,7 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::data::Augment;
+use crate::model::Precision;
 
 /// Everything that decides a run's weights, besides the files it names by digest.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,7 @@ pub struct Plan {
     pub steps_per_epoch: u64,
     /// libtorch's intra-op threads: its CPU kernels give other bits with another number.
     pub threads: NonZeroU32,
+    pub precision: Precision,
     /// Steps between checkpoints within an epoch; none: at epochs' ends only.
     pub checkpoint_every_steps: Option<NonZeroU64>,
     pub data: DataPlan,
@@ -189,7 +191,7 @@ impl Plan {
 #[cfg(test)]
 pub(crate) fn sample() -> Plan {
     let positive = |value| NonZeroU32::new(value).unwrap();
-    let names = crate::model::ModelSpec { name: crate::model::ModelName::Resnet18, classes: 3 };
+    let names = crate::model::ModelSpec::new(crate::model::ModelName::Resnet18, 3);
     let group = GroupPlan { parameters: names.parameter_names(), lr: 0.05, weight_decay: 0.0 };
     Plan {
         run: "run".to_owned(),
@@ -199,6 +201,7 @@ pub(crate) fn sample() -> Plan {
         epochs: 1,
         steps_per_epoch: 2,
         threads: positive(1),
+        precision: Precision::Fp32,
         checkpoint_every_steps: None,
         data: DataPlan {
             digest: "0".repeat(64),

@@ -15,7 +15,6 @@ mod exchange;
 mod forming;
 mod generation;
 mod held;
-mod host_view;
 mod idle;
 mod loss;
 mod memory;

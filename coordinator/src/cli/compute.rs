@@ -11,6 +11,7 @@ use super::{CliError, code};
 use crate::infer::{Calls, InferError, Network};
 use crate::launch::StopSignal;
 use crate::local::WorkerBinary;
+use crate::recipe::Precision;
 use crate::trained::{self, TrainedModel, Which};
 
 /// Which of a run's weights.
@@ -92,6 +93,7 @@ impl Worker {
             weights: model.weights.clone(),
             device: self.device.clone(),
             threads: self.threads.or(of_recipe).unwrap_or(1),
+            precision: model.recipe.as_ref().map_or(Precision::Fp32, |recipe| recipe.precision),
             image_size: model.image_size,
             mean: model.mean,
             std: model.std,

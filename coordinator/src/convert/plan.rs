@@ -104,6 +104,7 @@ pub(crate) fn plan(
         epochs: spec.epochs,
         steps_per_epoch: spec.steps_per_epoch,
         threads: recipe.threads,
+        precision: settings::precision(recipe.precision).into(),
         checkpoint_every_steps: recipe.checkpoint.every_steps,
         data: Some(pb::DataPlan {
             digest: origin.data_digest.clone(),

@@ -4,8 +4,16 @@ use lockstep_proto::v1 as pb;
 
 use crate::freezing::{Phase, ResolvedGroup};
 use crate::recipe::{
-    Augment, FrozenBatchNorm, Optimizer, OptimizerName, Recipe, Schedule, ScheduleName, SchedulePer,
+    Augment, FrozenBatchNorm, Optimizer, OptimizerName, Precision, Recipe, Schedule, ScheduleName,
+    SchedulePer,
 };
+
+pub(super) fn precision(precision: Precision) -> pb::Precision {
+    match precision {
+        Precision::Fp32 => pb::Precision::Fp32,
+        Precision::Bf16 => pb::Precision::Bf16,
+    }
+}
 
 pub(super) fn augment(augment: &Augment) -> pb::AugmentPlan {
     pb::AugmentPlan {

@@ -7,6 +7,7 @@ use safetensors::tensor::{TensorView, serialize_to_file};
 
 use super::*;
 use crate::local::WorkerBinary;
+use crate::recipe::Precision;
 
 /// A worker that does what `body` says, with the job's path in `$5` and its folder in `$folder`.
 fn worker(folder: &Path, body: &str) -> Calls {
@@ -24,6 +25,7 @@ fn network() -> Network {
         weights: "weights.safetensors".into(),
         device: "cpu".to_owned(),
         threads: 3,
+        precision: Precision::Bf16,
         image_size: 32,
         mean: [0.485, 0.456, 0.406],
         std: [0.5; 3],
@@ -70,7 +72,7 @@ fn a_worker_reads_the_job_and_its_answer_is_read() {
     job["mean"].take();
     let wanted = serde_json::json!({
         "model": "resnet18", "classes": 2, "weights": "weights.safetensors", "device": "cpu", "threads": 3,
-        "image_size": 32, "mean": null, "std": [0.5, 0.5, 0.5], "block": 250, "images": "data",
+        "precision": "bf16",        "image_size": 32, "mean": null, "std": [0.5, 0.5, 0.5], "block": 250, "images": "data",
         "tensor": "test.images", "labels": "test.labels", "rows": [4, 1], "out": null,
     });
     assert_eq!(job, wanted);

@@ -45,6 +45,8 @@ macro_rules! choice {
 choice! {
     Precision {
         Fp32 = "fp32",
+        /// Activations and convolutions in bfloat16; weights, BatchNorm's parameters and loss in fp32.
+        Bf16 = "bf16",
     }
 }
 

@@ -5,9 +5,9 @@ use crate::tree::{assert_none, files, rust_files};
 
 /// Files that may say `unsafe`; `worker/src/collective/nccl` stands for all that begins so.
 const UNSAFE: [&str; 3] = [
-    "worker/src/trainer/host_view.rs", // tch gives raw pointers to a tensor's numbers, and nothing safer
+    "worker/src/model/host_view.rs", // tch gives raw pointers to a tensor's numbers, and nothing safer
     "worker/src/device/cuda_library.rs", // loading a library runs its initialisers
-    "worker/src/collective/nccl",      // NCCL is a C interface
+    "worker/src/collective/nccl",    // NCCL is a C interface
 ];
 
 /// Files that may sleep, and what for. All else waits for a thing to happen, with a deadline.

@@ -109,6 +109,12 @@ impl Architecture {
         }
     }
 
+    /// The stage that a part belongs to.
+    pub(crate) fn stage_of(&self, part: usize) -> Stage {
+        let holds = |stage: &Stage| self.parts_of(*stage).contains(&part);
+        Stage::FORWARD.into_iter().find(holds).unwrap_or(Stage::Head)
+    }
+
     /// What comes out of the first `count` parts, as people call it; nothing where that is the pictures themselves.
     pub(crate) fn output_name(&self, count: usize) -> Option<String> {
         if count < 2 {
@@ -136,15 +142,9 @@ impl Architecture {
 
     /// Every parameter in forward order.
     pub(crate) fn parameters(&self) -> Vec<ParameterSpec> {
-        let stages = Stage::FORWARD.map(|stage| (stage, self.parts_of(stage)));
-        let stage_of = |part| {
-            let (stage, _) =
-                stages.iter().find(|(_, parts)| parts.contains(&part)).expect("stages hold all parts");
-            *stage
-        };
         let mut parameters = Vec::new();
         let mut add = |name, shape, part, norm| {
-            parameters.push(ParameterSpec { name, shape, stage: stage_of(part), part, norm });
+            parameters.push(ParameterSpec { name, shape, stage: self.stage_of(part), part, norm });
         };
         for (index, (part, unit)) in self.units().enumerate() {
             let weight = vec![unit.outputs, unit.inputs, unit.kernel, unit.kernel];

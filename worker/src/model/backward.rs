@@ -6,20 +6,26 @@
 //! goes on as the loss (y * g).sum() of the stage below, whose gradient with respect to y is g to the bit. This needs no
 //! hooks, which tch does not have, and costs two passes over two activations.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::architecture::Stage;
 use super::layout::signed;
 use super::net::Mode;
-use super::{Input, ResNet};
+use super::{Engine, Input, ResNet, Runner};
 
 /// What backward needs of one forward pass.
 #[derive(Debug)]
-pub struct Tape {
+pub struct Tape(Way);
+
+#[derive(Debug)]
+enum Way {
     /// By stage: the cut below it, where something below is trained.
-    cuts: [Option<Cut>; 3],
+    Cuts([Option<Cut>; 3]),
+    /// The logits, a leaf of autograd: the engine has the rest.
+    Engine(Tensor),
 }
 
 #[derive(Debug)]
@@ -66,8 +72,13 @@ impl ResNet {
         cut: bool,
         mut go_on: impl FnMut() -> Result<(), E>,
     ) -> Result<(Tensor, Tape), E> {
-        let mut tape = Tape { cuts: [None, None, None] };
-        let (mut x, first) = self.enter(input);
+        self.buffers.refresh();
+        let (x, first) = self.enter(input);
+        let net = match &self.runner {
+            Runner::Cpu(engine) => return self.engine_forward(engine, (&x, first), go_on),
+            Runner::Autograd { net, .. } => net,
+        };
+        let (mut cuts, mut x) = ([None, None, None], x.to_kind(self.kind_of(&x)));
         for stage in Stage::FORWARD {
             let parts = self.parts_of(stage, first);
             if parts.is_empty() {
@@ -77,14 +88,34 @@ impl ResNet {
             let below = self.layout.trains_below(stage);
             if below && cut {
                 let input = x.detach().set_requires_grad(true);
-                tape.cuts[stage as usize] = Some(Cut { output: x, input: input.shallow_clone() });
+                cuts[stage as usize] = Some(Cut { output: x, input: input.shallow_clone() });
                 x = input;
             }
             let trained = below || self.layout.trained(stage).next().is_some();
-            let run = || self.net.run(parts, &x, Mode::Train);
+            let run = || net.run(parts, &x, Mode::Train);
             x = if trained { run() } else { tch::no_grad(run) };
         }
-        Ok((x, tape))
+        Ok((x, Tape(Way::Cuts(cuts))))
+    }
+
+    fn engine_forward<E>(
+        &self,
+        engine: &RefCell<Engine>,
+        (x, first): (&Tensor, usize),
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<(Tensor, Tape), E> {
+        let mut engine = engine.borrow_mut();
+        let mut flow = engine.enter(x);
+        for stage in Stage::FORWARD {
+            let parts = self.parts_of(stage, first);
+            if !parts.is_empty() {
+                go_on()?;
+                flow = tch::no_grad(|| engine.train(parts, flow));
+            }
+        }
+        let trains = self.layout.trainable_len > 0;
+        let logits = flow.tensor().detach().set_requires_grad(trains);
+        Ok((logits.shallow_clone(), Tape(Way::Engine(logits))))
     }
 
     /// The gradient of `loss` (0-dim, made from the tape's logits) with respect to the trained parameters.
@@ -105,11 +136,17 @@ impl ResNet {
         mut on_bucket: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<(), E> {
         assert_eq!(gradient.size(), self.trainable().size(), "the gradient has the layout of the parameters");
-        let mut cuts = tape.cuts;
+        let (leaves, mut cuts) = match (&self.runner, tape.0) {
+            (Runner::Cpu(engine), Way::Engine(logits)) => {
+                return engine.borrow_mut().backward((loss, &logits), gradient, on_bucket);
+            }
+            (Runner::Autograd { leaves, .. }, Way::Cuts(cuts)) => (leaves, cuts),
+            _ => panic!("the tape is another model's"),
+        };
         let mut root = loss.shallow_clone();
         for (bucket, stage) in Stage::BACKWARD.into_iter().enumerate() {
             let cut = cuts[stage as usize].take();
-            let leaves = self.leaves.iter().zip(&self.layout.slots);
+            let leaves = leaves.iter().zip(&self.layout.slots);
             let trained =
                 leaves.filter(|(_, slot)| slot.trainable && slot.stage == stage).map(|(leaf, _)| leaf);
             let inputs: Vec<&Tensor> = trained.chain(cut.as_ref().map(|cut| &cut.input)).collect();
@@ -134,8 +171,10 @@ impl ResNet {
         let range = self.layout.bucket(stage);
         let part = gradient.narrow(0, signed(range.start), signed(range.len()));
         let slots = self.layout.trained(stage);
-        let pieces: Vec<Tensor> =
-            slots.zip(gradients).map(|(slot, gradient)| slot.flatten(gradient)).collect();
+        let pieces: Vec<Tensor> = slots
+            .zip(gradients)
+            .map(|(slot, gradient)| slot.flatten(gradient).to_kind(Kind::Float))
+            .collect();
         let _ = tch::no_grad(|| Tensor::cat_out(&part, &pieces, 0));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Slot {
     /// Torchvision's shape; a convolution's is [O, I, kh, kw].
     pub(crate) shape: Vec<i64>,
     pub(crate) stage: Stage,
+    /// Number of the part that it belongs to.
+    pub(crate) part: usize,
     pub(crate) trainable: bool,
     /// In elements of its flat tensor.
     pub(crate) start: usize,
@@ -121,7 +123,7 @@ impl Layout {
             let start = *end;
             *end += len;
             let (name, shape, stage) = (parameter.name, parameter.shape, parameter.stage);
-            slots.push(Slot { name, shape, stage, trainable, start, len });
+            slots.push(Slot { name, shape, stage, part: parameter.part, trainable, start, len });
         }
         Ok(Self { slots, norms, trainable_len, frozen_len, statistics_len, boundary })
     }

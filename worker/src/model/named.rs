@@ -102,6 +102,7 @@ impl ResNet {
         assert_eq!(statistics.size(), self.buffers.statistics.size(), "statistics have one layout");
         tch::no_grad(|| {
             self.buffers.trainable.copy_(trainable);
+            self.buffers.changed();
             for range in self.layout.moving_statistics() {
                 let part = |flat: &Tensor| flat.narrow(0, signed(range.start), signed(range.len()));
                 part(&self.buffers.statistics).copy_(&part(statistics));

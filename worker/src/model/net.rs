@@ -5,10 +5,11 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 use super::architecture::{Architecture, BlockSpec, UnitSpec};
+use super::buffers::Buffers;
 use super::layout::Layout;
 
 /// PyTorch's default.
-const EPSILON: f64 = 1e-5;
+pub(crate) const EPSILON: f64 = 1e-5;
 /// Takes cuDNN's BatchNorm where there is one.
 const CUDNN: bool = true;
 
@@ -19,15 +20,6 @@ pub(crate) enum Mode {
     Train,
     /// All layers normalise by the running statistics.
     Eval,
-}
-
-/// The flat tensors of a model, all f32 on its device.
-#[derive(Debug)]
-pub(crate) struct Buffers {
-    pub(crate) trainable: Tensor,
-    pub(crate) frozen: Tensor,
-    pub(crate) statistics: Tensor,
-    pub(crate) shard_statistics: Tensor,
 }
 
 #[derive(Debug)]

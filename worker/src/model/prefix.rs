@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::ResNet;
 use super::architecture::Stage;
 use super::net::Mode;
+use super::{ResNet, Runner};
 
 /// What a network is given, on its device.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ impl ResNet {
     /// # Panics
     /// If `x` has another shape, kind or device.
     pub fn forward_prefix(&self, x: &Tensor) -> Tensor {
-        tch::no_grad(|| self.net.run(0..self.layout.boundary, x, Mode::Eval))
+        self.run_eval(0..self.layout.boundary, x)
     }
 
     /// Logits [N, classes] of `x` by the running statistics, without gradients.
@@ -54,7 +54,21 @@ impl ResNet {
     /// If `x` has another shape, kind or device.
     pub fn forward_eval<'a>(&self, x: impl Into<Input<'a>>) -> Tensor {
         let (x, first) = self.enter(x.into());
-        tch::no_grad(|| self.net.run(first..self.architecture.parts(), &x, Mode::Eval))
+        self.run_eval(first..self.architecture.parts(), &x)
+    }
+
+    /// Runs `parts` by the running statistics, without gradients.
+    fn run_eval(&self, parts: Range<usize>, x: &Tensor) -> Tensor {
+        self.buffers.refresh();
+        tch::no_grad(|| match &self.runner {
+            Runner::Autograd { net, .. } => net.run(parts, &x.to_kind(self.kind_of(x)), Mode::Eval),
+            Runner::Cpu(engine) => engine.borrow_mut().eval(parts, x),
+        })
+    }
+
+    /// What the network wants `x` to be: activations have their own kind, pooled features are f32.
+    pub(super) fn kind_of(&self, x: &Tensor) -> Kind {
+        if x.dim() == 4 { self.buffers.kind() } else { Kind::Float }
     }
 
     /// An input, and the part that takes it.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Deserialize;
+use tch::Kind;
+
 use super::ModelError;
 use super::architecture::Architecture;
 
@@ -54,9 +57,33 @@ impl fmt::Display for ModelName {
 pub struct ModelSpec {
     pub name: ModelName,
     pub classes: i64,
+    pub precision: Precision,
+}
+
+/// Of activations and convolutions. Parameters, BatchNorm's arithmetic, fc and the loss are fp32 either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    Fp32,
+    Bf16,
+}
+
+impl Precision {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
 }
 
 impl ModelSpec {
+    /// In fp32.
+    pub const fn new(name: ModelName, classes: i64) -> Self {
+        Self { name, classes, precision: Precision::Fp32 }
+    }
+
     /// All parameters in forward order.
     pub fn parameter_names(self) -> Vec<String> {
         Architecture::new(self).parameters().into_iter().map(|parameter| parameter.name).collect()

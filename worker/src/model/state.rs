@@ -176,6 +176,7 @@ impl ResNet {
             self.buffers.statistics.f_copy_(&host.statistics)?;
             // A diverged run may have left NaN here, and momentum 1 would keep it: 0 * NaN is NaN.
             let _ = self.buffers.shard_statistics.f_zero_()?;
+            self.buffers.changed();
             Ok(())
         })
     }

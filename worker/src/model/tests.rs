@@ -12,7 +12,7 @@ use super::*;
 const SEED: u64 = 7;
 
 fn spec(name: ModelName, classes: i64) -> ModelSpec {
-    ModelSpec { name, classes }
+    ModelSpec::new(name, classes)
 }
 
 /// Trains the parameters whose names start with one of `prefixes`.

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::host_view::with_slice;
+use crate::model::host_view::with_slice;
 
 /// PyTorch's: keeps the division away from zero.
 const EPSILON: f64 = 1e-6;

@@ -78,7 +78,7 @@ mod tests {
 
     fn model(trained: &[&str]) -> ResNet {
         let trainable = Trainable::Named(trained.iter().map(|&name| name.to_owned()).collect());
-        let spec = ModelSpec { name: ModelName::Resnet18, classes: 3 };
+        let spec = ModelSpec::new(ModelName::Resnet18, 3);
         let freezing = Freezing { trainable, frozen_batch_norm: FrozenBatchNorm::Eval };
         let mut model = ResNet::new(spec, &freezing, Device::Cpu).unwrap();
         model.init(7);

@@ -14,8 +14,8 @@ use tch::{Device, Kind, Tensor};
 use crate::collective::{Cancel, Collective, CollectiveError, Group, Observer, TreeSum};
 
 use super::error::{TrainerError, named};
-use super::host_view::{with_slice, with_slice_mut};
 use super::pulse::{Activity, Pulse};
+use crate::model::host_view::{with_slice, with_slice_mut};
 
 /// The other members, as a step sees them, and the ways to be called off.
 #[derive(Debug)]

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_state_by_parameter_outlives_another_freezing() {
-        let spec = ModelSpec { name: ModelName::Resnet18, classes: 10 };
+        let spec = ModelSpec::new(ModelName::Resnet18, 10);
         let model = |trainable: Trainable| {
             let freezing = Freezing { trainable, frozen_batch_norm: FrozenBatchNorm::Eval };
             ResNet::new(spec, &freezing, Device::Cpu).unwrap()

@@ -60,7 +60,7 @@ mod tests {
     use crate::model::{Freezing, FrozenBatchNorm, ModelName, Trainable};
     use crate::plan::{self, GroupPlan};
 
-    const SPEC: ModelSpec = ModelSpec { name: ModelName::Resnet18, classes: 3 };
+    const SPEC: ModelSpec = ModelSpec::new(ModelName::Resnet18, 3);
 
     fn phase(epoch: u32, names: &[&str]) -> PhasePlan {
         let parameters = names.iter().map(|&name| name.to_owned()).collect();

@@ -36,7 +36,7 @@ impl Replica {
     /// As built for training in `epoch`, without values of use yet.
     pub(super) fn new(plan: &Plan, epoch: u32, device: Device) -> Result<Self, TrainerError> {
         let name = plan.model.name.parse().map_err(TrainerError::Model)?;
-        let spec = ModelSpec { name, classes: i64::from(plan.data.classes) };
+        let spec = ModelSpec { name, classes: i64::from(plan.data.classes), precision: plan.precision };
         phase::check(plan, spec)?;
         let index = phase::at(plan, epoch)?;
         let phase = &plan.train.phases[index];

@@ -15,7 +15,7 @@ use tch::{Device, Reduction, Tensor};
 use super::{VerbError, output, rows, set_threads};
 use crate::data::{Look, PictureFile, Tensors, evaluation};
 use crate::device::{self, DeviceName};
-use crate::model::{Freezing, HeadPolicy, ModelError, ModelSpec, ResNet};
+use crate::model::{Freezing, HeadPolicy, ModelError, ModelSpec, Precision, ResNet};
 
 /// PyTorch's default for `ignore_index`; no label is negative here.
 const IGNORE_NOTHING: i64 = -100;
@@ -30,6 +30,8 @@ pub(super) struct Job {
     weights: PathBuf,
     device: String,
     threads: NonZeroU32,
+    #[serde(default)]
+    precision: Precision,
     /// Pixels per side that the network sees.
     image_size: NonZeroU32,
     /// Per channel, of pixels in 0 to 1.
@@ -72,7 +74,7 @@ pub(super) fn run(job: &Job) -> Result<(), VerbError> {
 
 fn model(job: &Job, device: Device) -> Result<ResNet, VerbError> {
     let name = job.model.parse().map_err(VerbError::Model)?;
-    let spec = ModelSpec { name, classes: i64::from(job.classes) };
+    let spec = ModelSpec { name, classes: i64::from(job.classes), precision: job.precision };
     let mut model = ResNet::new(spec, &Freezing::none(), device).map_err(VerbError::Model)?;
     let path = || job.weights.clone();
     let bytes = fs::read(&job.weights).map_err(|source| VerbError::ReadWeights { path: path(), source })?;

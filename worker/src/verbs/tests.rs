@@ -34,7 +34,7 @@ impl Place {
             ("test.labels", TensorView::new(Dtype::I64, vec![SAMPLES], &labels).unwrap()),
         ];
         fs::write(folder.path().join("data"), safetensors::serialize(tensors, None).unwrap()).unwrap();
-        let spec = ModelSpec { name: ModelName::Resnet18, classes: CLASSES };
+        let spec = ModelSpec::new(ModelName::Resnet18, CLASSES);
         let mut model = ResNet::new(spec, &Freezing::none(), Device::Cpu).unwrap();
         model.init(7);
         fs::write(folder.path().join("weights"), model.state_to_safetensors(None).unwrap()).unwrap();

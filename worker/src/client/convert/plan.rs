@@ -7,6 +7,7 @@ use lockstep_proto::v1;
 
 use super::{Malformed, need, split};
 use crate::data::Augment;
+use crate::model::Precision;
 use crate::plan::{
     Curve, DataPlan, GroupPlan, ModelPlan, OptimizerKind, OptimizerPlan, PhasePlan, Plan, SchedulePlan,
     TrainPlan,
@@ -27,6 +28,7 @@ fn is_share(value: f64) -> bool {
 
 pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
     let eval_split = split(plan.eval_split())?;
+    let precision = precision(plan.precision())?;
     if plan.steps_per_epoch == 0 {
         return Err(Malformed("an epoch without steps"));
     }
@@ -38,6 +40,7 @@ pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
         epochs: plan.epochs,
         steps_per_epoch: plan.steps_per_epoch,
         threads: positive(plan.threads, "no threads")?,
+        precision,
         checkpoint_every_steps: NonZeroU64::new(plan.checkpoint_every_steps),
         data: data(need(plan.data, "a plan without data")?)?,
         augment: plan.augment.map_or_else(Augment::default, augment),
@@ -48,6 +51,14 @@ pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
         eval_split,
         eval_block: positive(plan.eval_block, "evaluation blocks of no samples")?,
     })
+}
+
+fn precision(precision: v1::Precision) -> Result<Precision, Malformed> {
+    match precision {
+        v1::Precision::Unspecified => Err(Malformed("a plan without a precision")),
+        v1::Precision::Fp32 => Ok(Precision::Fp32),
+        v1::Precision::Bf16 => Ok(Precision::Bf16),
+    }
 }
 
 fn data(data: v1::DataPlan) -> Result<DataPlan, Malformed> {

@@ -142,7 +142,7 @@ mod tests {
 
     fn model(trained: &[&str]) -> ResNet {
         let trainable = Trainable::Named(trained.iter().map(|&name| name.to_owned()).collect());
-        let spec = ModelSpec { name: ModelName::Resnet18, classes: 3 };
+        let spec = ModelSpec::new(ModelName::Resnet18, 3);
         ResNet::new(spec, &Freezing { trainable, frozen_batch_norm: FrozenBatchNorm::Eval }, Device::Cpu)
             .unwrap()
     }
