@@ -64,10 +64,10 @@ mod tests {
     fn views_share_the_tensors_memory() {
         let tensor = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]);
         with_slice_mut(&mut tensor.narrow(0, 1, 2), |slice| slice.copy_from_slice(&[5.0_f32, 6.0]));
-        with_slice(&tensor, |slice| assert_eq!(slice, [1.0_f32, 5.0, 6.0, 4.0]));
+        with_slice(&tensor, |slice: &[f32]| assert_eq!(slice, [1.0_f32, 5.0, 6.0, 4.0]));
         with_slice_mut(&mut tensor.narrow(0, 4, 0), |slice: &mut [f32]| assert!(slice.is_empty()));
         let half = tensor.to_kind(Kind::BFloat16);
-        with_slice(&half, |slice| assert_eq!(slice, [1.0, 5.0, 6.0, 4.0].map(bf16::from_f32)));
+        with_slice(&half, |slice: &[bf16]| assert_eq!(slice, [1.0, 5.0, 6.0, 4.0].map(bf16::from_f32)));
     }
 
     #[test]
