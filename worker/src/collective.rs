@@ -5,22 +5,26 @@
 //! of it locally and exchange only the tops ([`exchange`], over TCP in [`tcp`]). Addition is commutative, so
 //! the order in which things arrive never shows. Plain blocking threads: the exchange is the step's barrier.
 
+mod buffers;
 mod cancel;
 mod error;
 pub mod exchange;
 mod frame;
 mod handshake;
+mod memory;
 mod mesh;
+mod sharing;
 pub mod tcp;
 pub mod tree;
 
+pub use buffers::SumBuffers;
 pub use cancel::Cancel;
 pub use error::CollectiveError;
 pub use exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Observer, Solo};
 pub use frame::{Header, Kind};
 pub use mesh::TcpMesh;
 pub use tcp::{Listener, Membership};
-pub use tree::{TreeSum, tops};
+pub use tree::{TreeError, TreeSum, tops};
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,10 @@ use crate::code::{CodePath, lines_of, paths, tokens};
 use crate::tree::{assert_none, files, rust_files};
 
 /// Files that may say `unsafe`; `worker/src/collective/nccl` stands for all that begins so.
-const UNSAFE: [&str; 3] = [
+const UNSAFE: [&str; 4] = [
     "worker/src/model/host_view.rs", // tch gives raw pointers to a tensor's numbers, and nothing safer
     "worker/src/device/cuda_library.rs", // loading a library runs its initialisers
+    "worker/src/collective/memory.rs", // memory that processes share is a raw mapping
     "worker/src/collective/nccl",    // NCCL is a C interface
 ];
 

@@ -23,7 +23,7 @@ pub enum CollectiveError {
     #[error("a payload of {bytes} bytes from rank {rank} is larger than the {limit_bytes} allowed")]
     PayloadTooLarge { rank: usize, bytes: u64, limit_bytes: u64 },
     /// What arrived is not what was sent.
-    #[error("a state from rank {rank} arrived damaged: {reason}")]
+    #[error("what rank {rank} sent is damaged: {reason}")]
     Damaged { rank: usize, reason: &'static str },
     /// The members did not all connect in time.
     #[error("no connection with ranks {missing:?} within {timeout_ms} ms")]

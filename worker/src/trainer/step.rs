@@ -39,21 +39,26 @@ pub(super) struct Outcome {
 }
 
 impl Stepper {
-    pub(super) fn new(plan: &Plan, replica: &Replica, peers: &Peers) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        replica: &Replica,
+        peers: &mut Peers,
+    ) -> Result<Self, TrainerError> {
         let TrainPlan { label_smoothing, accumulate, clip_norm, .. } = plan.train;
         let model = &replica.model;
         let gradient = model.new_gradient();
         let all = 0..model.statistics().numel();
         let part_sums = (accumulate.get() > 1).then(|| PartSums::new(&gradient, model.statistics()));
-        Self {
+        let gradients = ShardSum::new(&gradient, model.buckets(), peers)?;
+        Ok(Self {
             label_smoothing,
             accumulate: accumulate.get(),
             clip_norm,
             part_sums,
-            gradients: ShardSum::new(&gradient, model.buckets(), &peers.group),
-            statistics: ShardSum::new(model.statistics(), vec![all], &peers.group),
-            gradient,
-        }
+            gradient: gradients.place().unwrap_or(gradient),
+            gradients,
+            statistics: ShardSum::new(model.statistics(), vec![all], peers)?,
+        })
     }
 
     /// Makes the update at `position`, the same on every member. When any member is asked to pause, all of them learn it
