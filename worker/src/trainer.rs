@@ -16,6 +16,7 @@ mod forming;
 mod generation;
 mod held;
 mod idle;
+mod inputs;
 mod loss;
 mod memory;
 mod message;
@@ -23,6 +24,7 @@ mod metrics;
 mod optimizer;
 mod parts;
 mod phase;
+mod prefix;
 mod progress;
 pub mod pulse;
 mod replica;
@@ -62,6 +64,8 @@ pub struct Setup {
     pub dataset: PathBuf,
     /// The initial weights, likewise, where the plan names some.
     pub weights: Option<PathBuf>,
+    /// Where activations of frozen layers may be kept.
+    pub activations: PathBuf,
     /// Where it says what it is at.
     pub pulse: Pulse,
     /// Where it leaves the best model's checkpoint.

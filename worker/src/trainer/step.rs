@@ -7,9 +7,10 @@ use tch::Tensor;
 
 use super::error::TrainerError;
 use super::exchange::{Peers, ShardSum, narrow};
+use super::inputs::Inputs;
 use super::parts::{self, PartSums};
 use super::replica::Replica;
-use super::samples::{Samples, StepSamples};
+use super::samples::StepSamples;
 use super::trailer::{self, ShardAccount, Trailer};
 use super::{clip, loss};
 use crate::model::Tape;
@@ -64,14 +65,14 @@ impl Stepper {
     pub(super) fn step(
         &mut self,
         replica: &mut Replica,
-        samples: &Samples,
+        inputs: Inputs<'_>,
         step: &StepSamples<'_>,
         position: Position,
         peers: &mut Peers,
     ) -> Result<Outcome, TrainerError> {
         let mut own = Trailer::default();
         for shard in peers.group.block() {
-            own.shards.push(self.shard(replica, samples, step, (position, shard), peers)?);
+            own.shards.push(self.shard(replica, inputs, step, (position, shard), peers)?);
         }
         let gradient = self.gradients.finish(peers)?;
         let statistics = self.statistics.finish(peers)?;
@@ -89,7 +90,7 @@ impl Stepper {
     fn shard(
         &mut self,
         replica: &Replica,
-        samples: &Samples,
+        inputs: Inputs<'_>,
         step: &StepSamples<'_>,
         (position, shard): (Position, u32),
         peers: &mut Peers,
@@ -98,10 +99,10 @@ impl Stepper {
         let mut account = ShardAccount { shard, loss_sum: 0.0, correct: 0, samples: ids.to_vec() };
         let parts = parts::cut(ids.len(), self.accumulate);
         for (index, part) in parts.iter().enumerate() {
-            let batch = samples.train_batch(position.epoch, &ids[part.clone()])?;
+            let given = inputs.train_batch(position.epoch, &ids[part.clone()])?;
             let (logits, tape) =
-                replica.model.try_forward_train(&batch.images, || peers.check_cancelled())?;
-            let loss_sum = loss::training(&logits, &batch, self.label_smoothing);
+                replica.model.try_forward_train(given.input(), || peers.check_cancelled())?;
+            let loss_sum = loss::training(&logits, &given.batch, self.label_smoothing);
             // Every shard divides by the samples of the whole step, so that the plain sum over shards is the mean.
             let loss = loss_sum.g_div_scalar(step.count() as f64);
             if index + 1 < parts.len() {
@@ -110,7 +111,7 @@ impl Stepper {
                 self.hand_over(replica, parts.len(), (tape, &loss), shard, peers)?;
             }
             account.loss_sum += loss_sum.double_value(&[]);
-            account.correct += loss::correct(&logits, &batch.labels);
+            account.correct += loss::correct(&logits, &given.batch.labels);
         }
         Ok(account)
     }

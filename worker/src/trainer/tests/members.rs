@@ -72,6 +72,7 @@ pub(super) fn spawn(plan: &Plan, dataset: &Path, name: &str) -> Member {
         device: DeviceName::Cpu,
         dataset: dataset.to_owned(),
         weights: None,
+        activations: dataset.with_file_name("activations"),
         pulse: pulse.clone(),
         kept: kept.clone(),
     };
