@@ -145,6 +145,7 @@ fn heartbeat(beat: pb::Heartbeat) -> core::Heartbeat {
         pb::Activity::Evaluating => Activity::Evaluating,
         pb::Activity::AwaitingVerdict => Activity::AwaitingVerdict,
         pb::Activity::Holding => Activity::Holding,
+        pb::Activity::Caching => Activity::Caching,
     };
     let broken = beat.broken.map(|broken| core::Broken {
         blames: broken.blames.into_iter().map(WorkerName).collect(),

@@ -144,6 +144,8 @@ pub enum Activity {
     AwaitingVerdict,
     /// Has nothing left to train and waits for what comes.
     Holding,
+    /// Computes what the frozen prefix makes of the samples, or reads it.
+    Caching,
 }
 
 /// Why a generation broke for a member.

@@ -122,6 +122,7 @@ pub(super) fn heartbeat(heartbeat: Heartbeat) -> v1::Heartbeat {
         Activity::Evaluating => v1::Activity::Evaluating,
         Activity::AwaitingVerdict => v1::Activity::AwaitingVerdict,
         Activity::Holding => v1::Activity::Holding,
+        Activity::Caching => v1::Activity::Caching,
     };
     v1::Heartbeat {
         sequence,

@@ -39,7 +39,7 @@ impl Filling<'_> {
         let (began, mut told) = (Instant::now(), Instant::now());
         let (mut settled, mut work) = (false, Next::Look);
         loop {
-            self.pulse.at(Activity::Forming);
+            self.pulse.change(|state| state.activity = Activity::Caching);
             match work {
                 Next::Pause => return Ok(Filled::Paused),
                 Next::Done => break,

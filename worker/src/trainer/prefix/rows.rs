@@ -175,3 +175,51 @@ impl Source<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Split;
+    use crate::trainer::prefix::tables::{Views, lay_out};
+
+    /// Activations [4, 2, 3, 1] or [4, 2] of each block, all different.
+    fn activations(block: usize, maps: bool) -> Tensor {
+        let size = if maps { vec![4, 2, 3, 1] } else { vec![4, 2] };
+        let values = Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu));
+        (values + 100.0 * block as f64).view(size.as_slice()).to_kind(Kind::BFloat16)
+    }
+
+    #[test]
+    fn files_give_the_same_rows_as_memory() {
+        let ids: Vec<u32> = (0..8).collect();
+        let (tables, blocks) = lay_out(&[(Split::Train, &ids, Views::Both)], 4);
+        for maps in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut folder = Folder::new(dir.path(), &[1; 32]);
+            let shape = Shape::of(&activations(0, maps));
+            let memory = Rows::in_host_memory(&tables, &shape).unwrap();
+            for (number, block) in blocks.iter().enumerate() {
+                let rows = Shape::pack(&activations(number, maps));
+                memory.put(block, &rows);
+                assert!(folder.store(&block.name, &to_bytes(&rows)));
+                assert_eq!(memory.bytes(block), Some(to_bytes(&rows)));
+            }
+            let files = Rows::in_files();
+            let both = [&memory, &files].map(|rows| {
+                let (shape, folder, blocks) = (&shape, &folder, &blocks[..]);
+                Source { rows, shape, folder, blocks, device: Device::Cpu }
+            });
+            let wanted = [13, 2, 2, 7];
+            let [kept, read] = both.map(|source| source.select(0, &tables[0], &wanted).unwrap());
+            assert_eq!(kept, read);
+            assert_eq!(kept.get(0), activations(3, maps).get(1), "row 13 is the second of the fourth block");
+            assert!(!maps || kept.permute([0, 2, 3, 1]).is_contiguous(), "channels come last");
+            let [kept, read] = both.map(|source| source.range(0, &tables[0], 6..11).unwrap());
+            assert_eq!(kept, read);
+
+            std::fs::remove_file(folder.path().join(&blocks[3].name)).unwrap();
+            assert!(both[1].select(0, &tables[0], &wanted).is_err());
+            assert!(files.take_lost() && !files.take_lost() && !memory.take_lost());
+        }
+    }
+}

@@ -41,6 +41,7 @@ type Ambush = Arc<Mutex<Option<(Moment, Cancel)>>>;
 pub(super) enum Moment {
     FirstStep,
     Evaluation,
+    Filling,
 }
 
 fn spring(ambush: &Ambush, moment: Moment) {
@@ -60,8 +61,10 @@ pub(super) fn spawn(plan: &Plan, dataset: &Path, name: &str) -> Member {
     let pulse = Pulse::new(move || {
         // The test may have ended.
         let _ = wake.send(());
-        if watched.get().is_some_and(|pulse| pulse.state().activity == Activity::Evaluating) {
-            spring(&trap, Moment::Evaluation);
+        match watched.get().map(|pulse| pulse.state().activity) {
+            Some(Activity::Evaluating) => spring(&trap, Moment::Evaluation),
+            Some(Activity::Caching) => spring(&trap, Moment::Filling),
+            _ => {}
         }
     });
     shown.set(pulse.clone()).unwrap();
