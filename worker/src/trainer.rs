@@ -35,6 +35,7 @@ mod step;
 mod tests;
 mod trailer;
 mod transfer;
+mod unmoved;
 
 use std::path::PathBuf;
 use std::sync::Once;

@@ -119,7 +119,7 @@ struct Part {
 }
 
 impl ShardSum {
-    /// For tensors shaped like `like`, which `ranges` cover.
+    /// For those `ranges` of tensors shaped like `like`; all else is zero in the sum.
     pub(super) fn new(like: &Tensor, ranges: Vec<Range<usize>>, group: &Group) -> Self {
         let local = |range: &Range<usize>| TreeSum::new(group.shards(), group.block(), range.len());
         let parts = ranges.into_iter().map(|range| Part { local: local(&range), range }).collect();
@@ -129,6 +129,10 @@ impl ShardSum {
             _ => Tensor::zeros(sum.size(), (Kind::Float, Device::Cpu)),
         };
         Self { parts, sole: group.block().len() == 1, sum, host_sum }
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// Takes part `index` of a shard's values. With a single shard the part is exchanged at once.

@@ -252,7 +252,7 @@ impl Generation<'_> {
             split: plan.eval_split,
             blocks,
             ema_blocks,
-            weights_digest: replica.model.weights_digest(),
+            weights_digest: replica.weights_digest(),
             train_ms,
             eval_ms: millis(began),
             peak_memory_bytes: memory::peak_bytes(),

@@ -36,8 +36,8 @@ impl Inputs<'_> {
         let Some(activations) = self.activations else {
             return Ok(Given { batch: self.samples.train_batch(epoch, ids)?, at_boundary: false });
         };
-        let mirrored = self.samples.mirrored(epoch, ids);
-        let (images, labels) = activations.train_batch(ids, &mirrored)?;
+        let mirrored = || self.samples.mirrored(epoch, ids);
+        let (images, labels) = activations.train_batch(ids, mirrored)?;
         Ok(Given { batch: Batch { images, labels, mixed: None }, at_boundary: true })
     }
 

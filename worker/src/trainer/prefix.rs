@@ -23,7 +23,6 @@ use self::choice::Uncached;
 use self::fill::Filling;
 use self::folder::Folder;
 use self::key::Key;
-pub(super) use self::key::frozen_digest;
 use self::rows::{Rows, Shape, Source};
 use self::tables::{Block, Table, Views};
 use super::error::TrainerError;
@@ -66,7 +65,7 @@ pub(super) struct Prefix {
 #[derive(Debug)]
 pub(super) struct Activations {
     key: Key,
-    /// See [`frozen_digest`].
+    /// See [`Replica::frozen_digest`].
     frozen: [u8; 32],
     boundary: usize,
     tables: Vec<Table>,
@@ -230,13 +229,19 @@ impl Activations {
         )
     }
 
-    /// Activations and labels of training samples, each in the view that `mirrored` asks for.
+    /// Activations and labels of training samples, each in the view that `mirrored` asks for where there are two.
     ///
     /// # Errors
     /// [`Lost`].
-    pub(super) fn train_batch(&self, ids: &[u32], mirrored: &[bool]) -> Result<(Tensor, Tensor), Lost> {
+    pub(super) fn train_batch(
+        &self,
+        ids: &[u32],
+        mirrored: impl FnOnce() -> Vec<bool>,
+    ) -> Result<(Tensor, Tensor), Lost> {
         let table = &self.tables[0];
-        let rows: Vec<usize> = ids.iter().zip(mirrored).map(|(id, mirrored)| table.row(*id, *mirrored)).collect();
+        let mirrored = if table.shows_both() { mirrored() } else { vec![false; ids.len()] };
+        let rows = ids.iter().zip(mirrored).map(|(id, mirrored)| table.row(*id, mirrored));
+        let rows: Vec<usize> = rows.collect();
         let samples: Vec<i64> = rows.iter().map(|row| (row % table.ids.len()) as i64).collect();
         let index = Tensor::from_slice(&samples).to_device(self.device);
         Ok((self.source().select(0, table, &rows)?, self.labels[0].index_select(0, &index)))

@@ -1,6 +1,5 @@
 //! The replica: model, optimizer and schedule as the plan wants them at an epoch, and how they get their values.
 
-use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
@@ -11,8 +10,8 @@ use super::ema::Ema;
 use super::error::TrainerError;
 use super::optimizer::{Optimizer, Rates};
 use super::phase;
-use super::prefix;
 use super::schedule::Schedule;
+use super::unmoved::Unmoved;
 use crate::model::{
     Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelError, ModelSpec, ResNet, Trainable,
 };
@@ -32,8 +31,7 @@ pub(super) struct Replica {
     base_lr: f64,
     /// Index of the plan's phase.
     phase: usize,
-    /// Until other values are loaded.
-    frozen: OnceCell<[u8; 32]>,
+    unmoved: Unmoved,
 }
 
 impl Replica {
@@ -56,13 +54,13 @@ impl Replica {
         let optimizer = Optimizer::new(plan.optimizer.kind, &rates, births, model.trainable());
         let ema = plan.train.ema_decay.map(|decay| Ema::new(decay, &model));
         let (schedule, base_lr) = (Schedule::new(plan), plan.optimizer.lr);
-        Ok(Self { model, optimizer, ema, schedule, base_lr, phase: index, frozen: OnceCell::new() })
+        Ok(Self { model, optimizer, ema, schedule, base_lr, phase: index, unmoved: Unmoved::default() })
     }
 
     /// The values of a run's first step: by the seed, over which `weights` are laid where they are given.
     pub(super) fn initialise(&mut self, seed: u64, weights: Option<&Path>) -> Result<(), TrainerError> {
         self.model.init(seed);
-        self.frozen.take();
+        self.unmoved = Unmoved::default();
         if let Some(path) = weights {
             self.lay_weights(path)?;
         }
@@ -113,13 +111,23 @@ impl Replica {
 
     /// Takes a model's own state.
     pub(super) fn put_back(&mut self, state: &[(String, Tensor)]) -> Result<(), TrainerError> {
-        self.frozen.take();
+        self.unmoved = Unmoved::default();
         self.model.load_state(state, HeadPolicy::Strict).map(|_| ()).map_err(TrainerError::Model)
     }
 
-    /// Of the values that no training changes, see [`prefix::frozen_digest`].
+    /// See [`Unmoved::digest`].
     pub(super) fn frozen_digest(&self) -> [u8; 32] {
-        *self.frozen.get_or_init(|| prefix::frozen_digest(&self.model))
+        self.unmoved.digest(&self.model)
+    }
+
+    /// See [`Unmoved::weights_digest`].
+    pub(super) fn weights_digest(&self) -> [u8; 32] {
+        self.unmoved.weights_digest(&self.model)
+    }
+
+    /// See [`Unmoved::file`].
+    pub(super) fn model_file(&self) -> Result<Vec<u8>, ModelError> {
+        self.unmoved.file(&self.model)
     }
 
     fn load_model(
@@ -128,7 +136,7 @@ impl Replica {
         head: HeadPolicy,
         what: &'static str,
     ) -> Result<LoadReport, TrainerError> {
-        self.frozen.take();
+        self.unmoved = Unmoved::default();
         self.model
             .load_safetensors(bytes, head)
             .map_err(|source: ModelError| TrainerError::Weights { what, source })

@@ -44,7 +44,6 @@ impl Stepper {
         let TrainPlan { label_smoothing, accumulate, clip_norm, .. } = plan.train;
         let model = &replica.model;
         let gradient = model.new_gradient();
-        let all = 0..model.statistics().numel();
         let part_sums = (accumulate.get() > 1).then(|| PartSums::new(&gradient, model.statistics()));
         Self {
             label_smoothing,
@@ -52,7 +51,7 @@ impl Stepper {
             clip_norm,
             part_sums,
             gradients: ShardSum::new(&gradient, model.buckets(), &peers.group),
-            statistics: ShardSum::new(model.statistics(), vec![all], &peers.group),
+            statistics: ShardSum::new(model.statistics(), model.moving_statistics(), &peers.group),
             gradient,
         }
     }
@@ -75,14 +74,17 @@ impl Stepper {
             own.shards.push(self.shard(replica, inputs, step, (position, shard), peers)?);
         }
         let gradient = self.gradients.finish(peers)?;
+        let statistics_move = self.statistics.parts() > 0;
         let statistics = self.statistics.finish(peers)?;
         own.pause = peers.is_pause_asked();
         let payloads = peers.all_gather(&own.encode())?;
         let account = trailer::merge(&payloads, peers.group.shards())?;
 
         let norm = self.clip_norm.map(|max_norm| clip::clip(gradient, max_norm));
-        let mean_statistics = statistics.g_div_scalar(f64::from(peers.group.shards()));
-        replica.update(gradient, &mean_statistics, position);
+        if statistics_move {
+            let _ = statistics.g_div_scalar_(f64::from(peers.group.shards()));
+        }
+        replica.update(gradient, statistics, position);
         Ok(Outcome { account, norm })
     }
 
@@ -159,14 +161,13 @@ impl Stepper {
             gradients.add(bucket, shard, gradient, peers)?;
             peers.check_cancelled()
         })?;
-        let seen = model.shard_statistics();
-        match &mut sums {
-            None => statistics.add(0, shard, seen, peers),
+        let mut seen = model.shard_statistics();
+        if let Some(sums) = &mut sums {
             // Each part normalises by itself, as a shard of its own would.
-            Some(sums) => {
-                let _ = sums.statistics.g_add_(seen).g_div_scalar_(parts as f64);
-                statistics.add(0, shard, &sums.statistics, peers)
-            }
+            let _ = sums.statistics.g_add_(seen).g_div_scalar_(parts as f64);
+            seen = &sums.statistics;
         }
+        // Those that stand still are not exchanged.
+        (0..statistics.parts()).try_for_each(|part| statistics.add(part, shard, seen, peers))
     }
 }

@@ -86,9 +86,14 @@ impl Table {
         self.ids.len() * self.views.mirrored().len()
     }
 
-    /// The row of a sample of the split in the view that `mirrored` asks for, where both are kept.
+    /// Whether a sample has two rows.
+    pub(super) fn shows_both(&self) -> bool {
+        self.views == Views::Both
+    }
+
+    /// The row of a sample of the split, in the view that `mirrored` asks for where there are two.
     pub(super) fn row(&self, id: u32, mirrored: bool) -> usize {
-        let view = usize::from(self.views == Views::Both && mirrored);
+        let view = usize::from(self.shows_both() && mirrored);
         view * self.ids.len() + self.positions[id as usize] as usize
     }
 
