@@ -54,6 +54,9 @@ pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) 
                 first_step_ms: started.first_step_ms,
             },
         },
+        Request::Prefix(prefix) => {
+            Event::PrefixTold { worker, generation: Generation(prefix.generation), line: prefix.line }
+        }
         Request::Failed(failed) => {
             let kind = match failed.kind() {
                 pb::FailureKind::Data => FailureKind::Data,

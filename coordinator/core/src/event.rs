@@ -36,6 +36,12 @@ pub enum Event {
         generation: Generation,
         timings: StartTimings,
     },
+    /// What becomes of the frozen prefix, in words.
+    PrefixTold {
+        worker: WorkerName,
+        generation: Generation,
+        line: String,
+    },
     EpochReported {
         worker: WorkerName,
         generation: Generation,

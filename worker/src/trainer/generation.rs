@@ -21,7 +21,7 @@ use super::held::Held;
 use super::inputs::Inputs;
 use super::memory;
 use super::message::{
-    Command, EpochReport, EvalReport, Evaluate, Kept, Report, Reporter, Snapshot, Started, Verdict,
+    Command, EpochReport, EvalReport, Evaluate, Kept, PrefixTold, Report, Reporter, Snapshot, Started, Verdict,
 };
 use super::prefix::{Filled, Prefix};
 use super::progress::ProgressMeter;
@@ -141,9 +141,13 @@ impl Generation<'_> {
         if self.filled == Some(wanted) {
             return Ok(Filled::Ready);
         }
-        let Outside { plan, samples, pulse, neighbours, .. } = self.outside;
-        let filled =
-            self.outside.prefix.fill(plan, (samples, replica), &mut self.peers, (pulse, neighbours))?;
+        let Outside { plan, samples, pulse, reporter, neighbours, .. } = self.outside;
+        let prefix = &mut *self.outside.prefix;
+        prefix.open(plan, (samples, replica), neighbours)?;
+        if let Some(line) = prefix.news().filter(|_| self.peers.group.rank() == 0) {
+            reporter.report(Report::Prefix(PrefixTold { generation: self.number, line }))?;
+        }
+        let filled = prefix.fill((samples, replica), &mut self.peers, pulse)?;
         if filled == Filled::Ready {
             self.filled = Some(wanted);
         }

@@ -57,8 +57,8 @@ pub(super) struct Prefix {
     /// Where files are kept; a folder for each key.
     cache: PathBuf,
     kept: Option<Activations>,
-    /// The phase of whose prefix it was told what becomes of it.
-    told: Option<String>,
+    /// What becomes of it, in words, and whether nobody was told yet.
+    line: (String, bool),
 }
 
 /// The activations at the boundary, by split.
@@ -82,7 +82,7 @@ pub(super) struct Activations {
 
 impl Prefix {
     pub(super) fn new(cache: PathBuf) -> Self {
-        Self { cache, kept: None, told: None }
+        Self { cache, kept: None, line: (String::new(), false) }
     }
 
     /// What is kept of the prefix that `replica` has now.
@@ -92,38 +92,41 @@ impl Prefix {
         fits.then_some(kept).filter(|kept| kept.is_complete())
     }
 
-    /// Makes sure that all members have what their replicas' prefix makes of the samples, where it may be kept. They all
-    /// call it at the same time. `neighbours` members, this one included, are on this machine.
+    /// Makes sure that all members have what their replicas' prefix makes of the samples, where [`Self::open`] has made
+    /// room for it. They all call it at the same time.
     ///
     /// # Errors
     /// [`TrainerError`]; a later call goes on with what is there.
     pub(super) fn fill(
         &mut self,
-        plan: &Plan,
         (samples, replica): (&Samples, &Replica),
         peers: &mut Peers,
-        (pulse, neighbours): (&Pulse, usize),
+        pulse: &Pulse,
     ) -> Result<Filled, TrainerError> {
-        match self.open(plan, samples, replica, neighbours)? {
-            Err(why) => {
-                self.kept = None;
-                self.tell(format!("the frozen prefix is not cached: {why}"));
-                Ok(Filled::Ready)
-            }
-            Ok(()) => {
-                let Some(activations) = &mut self.kept else { return Ok(Filled::Ready) };
-                activations.forget_lost();
-                Filling { activations, model: &replica.model, samples, peers, pulse, computed: 0 }.run()
-            }
-        }
+        let Some(activations) = &mut self.kept else { return Ok(Filled::Ready) };
+        activations.forget_lost();
+        Filling { activations, model: &replica.model, samples, peers, pulse, computed: 0 }.run()
     }
 
-    /// Makes tables for the replica's prefix, if they are not there.
-    fn open(
+    /// Makes tables for the replica's prefix, if it may be cached and they are not there. `neighbours` members, this one
+    /// included, share this machine's memory.
+    pub(super) fn open(
         &mut self,
         plan: &Plan,
-        samples: &Samples,
-        replica: &Replica,
+        (samples, replica): (&Samples, &Replica),
+        neighbours: usize,
+    ) -> Result<(), TrainerError> {
+        if let Err(why) = self.try_open(plan, (samples, replica), neighbours)? {
+            self.kept = None;
+            self.tell(format!("the frozen prefix is not cached: {why}"));
+        }
+        Ok(())
+    }
+
+    fn try_open(
+        &mut self,
+        plan: &Plan,
+        (samples, replica): (&Samples, &Replica),
         neighbours: usize,
     ) -> Result<Result<(), Uncached>, TrainerError> {
         let model = &replica.model;
@@ -175,10 +178,15 @@ impl Prefix {
 
     /// Once for as long as it stays so.
     fn tell(&mut self, line: String) {
-        if self.told.as_ref() != Some(&line) {
+        if self.line.0 != line {
             info!("{line}");
-            self.told = Some(line);
+            self.line = (line, true);
         }
+    }
+
+    /// What becomes of the prefix, if that is news.
+    pub(super) fn news(&mut self) -> Option<String> {
+        std::mem::take(&mut self.line.1).then(|| self.line.0.clone())
     }
 }
 

@@ -183,7 +183,7 @@ impl Member {
     pub(super) fn report(&mut self) -> Report {
         loop {
             match self.reports.recv_timeout(PATIENCE).expect("the trainer says something") {
-                Report::Progress(_) => {}
+                Report::Progress(_) | Report::Prefix(_) => {}
                 Report::Started(started) => self.started.push(started),
                 Report::Snapshot(snapshot) => self.snapshots.push(snapshot),
                 report => return report,
@@ -210,7 +210,7 @@ impl Member {
         loop {
             match self.reports.recv_timeout(PATIENCE).expect("the trainer says something") {
                 Report::Snapshot(snapshot) => return snapshot,
-                Report::Progress(_) | Report::Started(_) => {}
+                Report::Progress(_) | Report::Prefix(_) | Report::Started(_) => {}
                 report => panic!("{report:?}"),
             }
         }
