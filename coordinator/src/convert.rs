@@ -54,6 +54,9 @@ pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) 
                 first_step_ms: started.first_step_ms,
             },
         },
+        Request::Prefix(prefix) => {
+            Event::PrefixTold { worker, generation: Generation(prefix.generation), line: prefix.line }
+        }
         Request::Failed(failed) => {
             let kind = match failed.kind() {
                 pb::FailureKind::Data => FailureKind::Data,
@@ -145,6 +148,7 @@ fn heartbeat(beat: pb::Heartbeat) -> core::Heartbeat {
         pb::Activity::Evaluating => Activity::Evaluating,
         pb::Activity::AwaitingVerdict => Activity::AwaitingVerdict,
         pb::Activity::Holding => Activity::Holding,
+        pb::Activity::Caching => Activity::Caching,
     };
     let broken = beat.broken.map(|broken| core::Broken {
         blames: broken.blames.into_iter().map(WorkerName).collect(),

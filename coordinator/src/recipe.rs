@@ -22,13 +22,13 @@ use serde::Serialize;
 
 pub use crate::model::parameter_names;
 pub use choice::{
-    DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, Precision, Restore, ScheduleName,
-    SchedulePer, SelectSplit,
+    DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, Precision, PrefixCache, Restore,
+    ScheduleName, SchedulePer, SelectSplit,
 };
 pub use error::RecipeError;
 pub use layer::Origin;
 pub use settings::{
-    Augment, Checkpoint, Data, Group, IMAGE_SIZES, Model, Optimizer, Schedule, Select, Train, Unfreeze,
+    Augment, Cache, Checkpoint, Data, Group, IMAGE_SIZES, Model, Optimizer, Schedule, Select, Train, Unfreeze,
     Validation, Weights,
 };
 
@@ -62,6 +62,7 @@ pub struct Recipe {
     pub schedule: Schedule,
     pub select: Select,
     pub checkpoint: Checkpoint,
+    pub cache: Cache,
 }
 
 /// Where a recipe comes from; the later in this list, the weaker: sets, environment, file, defaults.

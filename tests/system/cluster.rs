@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -50,11 +50,15 @@ impl Cluster {
 
     /// `lockstep-worker join` of a worker of the test's own.
     pub(crate) fn joining(&mut self, name: &str) -> Command {
+        let cache = self.home.path().join("cache");
+        self.joining_with(name, &cache)
+    }
+
+    /// The same with a cache folder of its own, as on another machine.
+    pub(crate) fn joining_with(&mut self, name: &str, cache: &Path) -> Command {
         let mut command = Command::new(WORKER);
         let url = format!("http://{}", self.until("the coordinator's address", address));
-        command
-            .args(["join", &url, "--name", name, "--log", LOG, "--cache"])
-            .arg(self.home.path().join("cache"));
+        command.args(["join", &url, "--name", name, "--log", LOG, "--cache"]).arg(cache);
         self.home.surround(&mut command);
         command
     }

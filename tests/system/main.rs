@@ -21,6 +21,7 @@ mod files;
 mod folders;
 mod home;
 mod inspect;
+mod prefix;
 mod process;
 mod processes;
 mod proxy;

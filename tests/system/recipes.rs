@@ -128,7 +128,7 @@ pub(crate) static THREE_SHARDS: Recipe = Recipe::new(&[
 pub(crate) const HEAD_STEPS: u64 = 4;
 
 /// Three epochs of which the first stays the best: only the head trains, too slowly to change any prediction, yet
-/// every epoch's weights are others.
+/// every epoch's weights are others. Nothing is cached: steps take their time.
 pub(crate) static HEAD: Recipe = Recipe::new(&[
     "data.name=shapes",
     "data.train=80",
@@ -141,6 +141,7 @@ pub(crate) static HEAD: Recipe = Recipe::new(&[
     "optimizer.lr=1e-8",
     "train.trainable=[\"fc.*\"]",
     "checkpoint.keep=9",
+    "cache.prefix=off",
 ]);
 
 /// Steps of an epoch of [`ELASTIC`].
@@ -160,4 +161,20 @@ pub(crate) static ELASTIC: Recipe = Recipe::new(&[
     "optimizer.lr=0.001",
     "optimizer.momentum=0.9",
     "train.trainable=[\"*bn*\", \"fc.*\"]",
+]);
+
+/// [`ELASTIC`] behind a frozen prefix, whose outputs are computed once for pictures seen both ways round.
+pub(crate) static CACHED: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=136",
+    "data.validation=16",
+    "data.test=20",
+    "augment.flip=0.5",
+    "model.name=resnet18",
+    "batch=8",
+    "shards=4",
+    "epochs=3",
+    "optimizer.lr=0.001",
+    "optimizer.momentum=0.9",
+    "train.trainable=[\"layer2.*bn*\", \"layer3.*bn*\", \"layer4.*bn*\", \"fc.*\"]",
 ]);

@@ -16,6 +16,7 @@ mod forming;
 mod generation;
 mod held;
 mod idle;
+mod inputs;
 mod loss;
 mod memory;
 mod message;
@@ -23,6 +24,7 @@ mod metrics;
 mod optimizer;
 mod parts;
 mod phase;
+mod prefix;
 mod progress;
 pub mod pulse;
 mod replica;
@@ -33,6 +35,7 @@ mod step;
 mod tests;
 mod trailer;
 mod transfer;
+mod unmoved;
 
 use std::path::PathBuf;
 use std::sync::Once;
@@ -42,7 +45,7 @@ pub(crate) use self::error::panic_line;
 pub use self::error::{FailureKind, TrainerError};
 use self::idle::Trainer;
 pub use self::message::{
-    Begin, CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Kept, Ledger, Peer, Progress, Report,
+    Begin, CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Kept, Ledger, Peer, PrefixTold, Progress, Report,
     Reporter, SessionGone, Snapshot, Start, Started, Verdict,
 };
 pub use self::metrics::{BlockMetrics, Metrics};
@@ -62,6 +65,8 @@ pub struct Setup {
     pub dataset: PathBuf,
     /// The initial weights, likewise, where the plan names some.
     pub weights: Option<PathBuf>,
+    /// Where activations of frozen layers may be kept.
+    pub activations: PathBuf,
     /// Where it says what it is at.
     pub pulse: Pulse,
     /// Where it leaves the best model's checkpoint.

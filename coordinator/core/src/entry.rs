@@ -64,6 +64,10 @@ pub enum Entry {
         shard_ms: f64,
         others_ms: f64,
     },
+    /// What becomes of the frozen prefix from here on: what is cached, or why it is not.
+    PrefixTold {
+        line: String,
+    },
     StopRequested,
     /// The test split, once, with the best weights.
     Tested {

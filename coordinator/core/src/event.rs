@@ -36,6 +36,12 @@ pub enum Event {
         generation: Generation,
         timings: StartTimings,
     },
+    /// What becomes of the frozen prefix, in words.
+    PrefixTold {
+        worker: WorkerName,
+        generation: Generation,
+        line: String,
+    },
     EpochReported {
         worker: WorkerName,
         generation: Generation,
@@ -144,6 +150,8 @@ pub enum Activity {
     AwaitingVerdict,
     /// Has nothing left to train and waits for what comes.
     Holding,
+    /// Computes what the frozen prefix makes of the samples, or reads it.
+    Caching,
 }
 
 /// Why a generation broke for a member.

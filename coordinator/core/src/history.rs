@@ -21,6 +21,8 @@ pub struct History {
     /// One row per finished epoch, in order.
     pub rows: Vec<EpochRow>,
     pub checkpoints: BTreeMap<Step, CheckpointEntry>,
+    /// What was told last of the frozen prefix.
+    pub prefix: Option<String>,
     pub tested: Option<(Step, Metrics)>,
     pub outcome: Option<Outcome>,
 }
@@ -36,6 +38,7 @@ impl History {
             members: Vec::new(),
             rows: Vec::new(),
             checkpoints: BTreeMap::new(),
+            prefix: None,
             tested: None,
             outcome: None,
         }
@@ -76,6 +79,7 @@ impl History {
             Entry::CheckpointDeleted { step } => {
                 self.checkpoints.remove(step);
             }
+            Entry::PrefixTold { line } => self.prefix = Some(line.clone()),
             Entry::Tested { step, metrics } => self.tested = Some((*step, *metrics)),
             Entry::Ended { outcome } => self.outcome = Some(outcome.clone()),
             Entry::GenerationStarted(_)

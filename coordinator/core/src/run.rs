@@ -180,6 +180,9 @@ impl Run {
             Event::Started { worker, generation, timings } => {
                 self.on_started(now, worker, generation, timings)?;
             }
+            Event::PrefixTold { worker, generation, line } => {
+                self.on_prefix_told(now, &worker, generation, line)?;
+            }
             Event::EpochReported { worker, generation, report } => {
                 self.on_epoch_reported(now, worker, generation, report)?;
             }

@@ -4,14 +4,21 @@ use lockstep_proto::v1 as pb;
 
 use crate::freezing::{Phase, ResolvedGroup};
 use crate::recipe::{
-    Augment, FrozenBatchNorm, Optimizer, OptimizerName, Precision, Recipe, Schedule, ScheduleName,
-    SchedulePer,
+    Augment, Cache, FrozenBatchNorm, Optimizer, OptimizerName, Precision, PrefixCache, Recipe, Schedule,
+    ScheduleName, SchedulePer,
 };
 
 pub(super) fn precision(precision: Precision) -> pb::Precision {
     match precision {
         Precision::Fp32 => pb::Precision::Fp32,
         Precision::Bf16 => pb::Precision::Bf16,
+    }
+}
+
+pub(super) fn prefix_cache(cache: &Cache) -> pb::PrefixCache {
+    match cache.prefix {
+        PrefixCache::Auto => pb::PrefixCache::Auto,
+        PrefixCache::Off => pb::PrefixCache::Off,
     }
 }
 

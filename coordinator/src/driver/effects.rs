@@ -152,6 +152,7 @@ fn log(entry: &Entry) {
         Entry::Straggler { worker, generation, shard_ms, others_ms } => {
             tracing::info!(%worker, %generation, shard_ms, others_ms, "a worker is slow");
         }
+        Entry::PrefixTold { line } => tracing::info!("{line}"),
         Entry::StopRequested => tracing::info!("stop requested"),
         Entry::Tested { step, metrics } => {
             tracing::info!(%step, loss = metrics.loss(), accuracy = metrics.accuracy(), "tested");

@@ -101,6 +101,15 @@ choice! {
 }
 
 choice! {
+    /// Whether the outputs of layers that never change are computed once and kept.
+    PrefixCache {
+        /// Where nothing random comes before them.
+        Auto = "auto",
+        Off = "off",
+    }
+}
+
+choice! {
     OptimizerName {
         Sgd = "sgd",
         /// With decoupled weight decay.

@@ -4,7 +4,7 @@
 use crate::nearest::nearest;
 
 /// Every key, dotted; sections are kept together.
-pub(crate) const KEYS: [&str; 64] = [
+pub(crate) const KEYS: [&str; 65] = [
     "seed",
     "batch",
     "shards",
@@ -69,6 +69,7 @@ pub(crate) const KEYS: [&str; 64] = [
     "select.patience",
     "checkpoint.every_steps",
     "checkpoint.keep",
+    "cache.prefix",
 ];
 
 /// What other tools call our keys.

@@ -13,7 +13,7 @@ use super::error::RecipeError;
 use super::layer::{Layers, Origin, shown};
 use super::reader::Reader;
 use super::{
-    Augment, Checkpoint, Data, IMAGE_SIZES, Model, Optimizer, Recipe, Schedule, Select, Validation, Weights,
+    Augment, Cache, Checkpoint, Data, IMAGE_SIZES, Model, Optimizer, Recipe, Schedule, Select, Validation, Weights,
     validate,
 };
 use crate::nearest::nearest;
@@ -56,6 +56,7 @@ pub(crate) fn recipe(layers: &Layers, default_shards: u32) -> Read {
             every_steps: reader.whole("checkpoint.every_steps", 0, 0..=i64::MAX.unsigned_abs())?,
             keep: reader.count("checkpoint.keep", 3, 1..=u32::MAX)?,
         },
+        cache: Cache { prefix: reader.choice("cache.prefix", super::PrefixCache::Auto)? },
     };
     validate::across_keys(&recipe, layers)?;
     Ok((recipe, reader.origins()))

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use super::choice::{
-    DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, Restore, ScheduleName,
-    SchedulePer, SelectSplit,
+    DataName, FrozenBatchNorm, Metric, ModelName, Normalize, OptimizerName, PrefixCache, Restore,
+    ScheduleName, SchedulePer, SelectSplit,
 };
 
 /// Pixels per side that networks are given: below, the last stage has nothing to see; above, one picture fills a
@@ -222,4 +222,10 @@ pub struct Checkpoint {
     pub every_steps: u64,
     /// How many of the last checkpoints stay, beside the best one.
     pub keep: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cache {
+    /// The outputs of the layers before the first trained one: computed once, or in every step.
+    pub prefix: PrefixCache,
 }

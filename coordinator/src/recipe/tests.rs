@@ -86,6 +86,9 @@ patience = 0
 [checkpoint]
 every_steps = 0
 keep = 3
+
+[cache]
+prefix = \"auto\"
 ";
 
 fn loaded(text: &str, sets: &[&str], env: &[(&str, &str)]) -> Result<Loaded, RecipeError> {

@@ -12,7 +12,8 @@ use super::outgoing::Heartbeat;
 use super::{Introduction, PROTOCOL_VERSION};
 use crate::plan::{Position, Split};
 use crate::trainer::{
-    BlockMetrics, EpochReport, EvalReport, FailureKind, Ledger, Metrics, Peer, Progress, Started, pulse,
+    BlockMetrics, EpochReport, EvalReport, FailureKind, Ledger, Metrics, Peer, PrefixTold, Progress, Started,
+    pulse,
 };
 
 /// A message that says too little or the impossible.
@@ -122,6 +123,7 @@ pub(super) fn heartbeat(heartbeat: Heartbeat) -> v1::Heartbeat {
         Activity::Evaluating => v1::Activity::Evaluating,
         Activity::AwaitingVerdict => v1::Activity::AwaitingVerdict,
         Activity::Holding => v1::Activity::Holding,
+        Activity::Caching => v1::Activity::Caching,
     };
     v1::Heartbeat {
         sequence,
@@ -182,6 +184,10 @@ pub(super) fn progress(progress: Progress) -> v1::Progress {
 pub(super) fn started(started: Started) -> v1::Started {
     let Started { generation, connect_ms, state_ms, first_step_ms } = started;
     v1::Started { generation, connect_ms, state_ms, first_step_ms }
+}
+
+pub(super) fn prefix(PrefixTold { generation, line }: PrefixTold) -> v1::Prefix {
+    v1::Prefix { generation, line }
 }
 
 pub(super) fn epoch_report(report: EpochReport) -> v1::EpochReport {

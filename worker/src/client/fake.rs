@@ -46,6 +46,7 @@ pub(crate) enum Said {
     Epoch { generation: u64, epoch: u32 },
     Eval { generation: u64 },
     Started { generation: u64 },
+    Prefix { line: String },
     Progress,
     Failed { reason: String, of_the_worker: bool },
 }

@@ -13,7 +13,7 @@ use lockstep_proto::v1::session_request::Message;
 use tokio::sync::Notify;
 
 use super::convert;
-use crate::trainer::{EpochReport, EvalReport, FailureKind, Progress, Started, pulse};
+use crate::trainer::{EpochReport, EvalReport, FailureKind, PrefixTold, Progress, Started, pulse};
 
 /// A worker's whole state.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,7 @@ enum Kind {
     Join,
     Heartbeat,
     Started,
+    Prefix,
     EpochReport,
     EvalReport,
     Failed,
@@ -80,6 +81,10 @@ impl Outgoing {
 
     pub fn started(&self, started: Started) {
         self.slots.put(Message::Started(convert::started(started)));
+    }
+
+    pub fn prefix(&self, told: PrefixTold) {
+        self.slots.put(Message::Prefix(convert::prefix(told)));
     }
 
     pub fn epoch_report(&self, report: EpochReport) {
@@ -114,6 +119,7 @@ impl Slots {
             Message::Join(_) => Kind::Join,
             Message::Heartbeat(_) => Kind::Heartbeat,
             Message::Started(_) => Kind::Started,
+            Message::Prefix(_) => Kind::Prefix,
             Message::EpochReport(_) => Kind::EpochReport,
             Message::EvalReport(_) => Kind::EvalReport,
             Message::Failed(_) => Kind::Failed,

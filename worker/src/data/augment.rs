@@ -79,6 +79,12 @@ impl Augmenter {
         Ok(Self { settings, seed, size })
     }
 
+    /// Which of the samples `ids` `epoch` sees in a mirror.
+    #[must_use]
+    pub fn mirrored(&self, epoch: u32, ids: &[u32]) -> Vec<bool> {
+        geometry::mirrored(&self.settings, Keys { seed: self.seed, epoch, ids })
+    }
+
     /// Augments and normalises the bytes `[N, H, W, 3]` of the samples `ids`, a slice of a step of `epoch`.
     pub(super) fn apply(
         &self,
@@ -128,6 +134,20 @@ impl Augmenter {
 }
 
 impl Augment {
+    /// What makes another picture of a sample in every epoch, flips apart: those show one of two.
+    #[must_use]
+    pub fn variation(&self) -> Option<&'static str> {
+        let jitter = [self.brightness, self.contrast, self.saturation, self.hue];
+        let random = [
+            (self.resized_crop.is_some_and(|least| least < 1.0) || self.crop_padding > 0, "random crops"),
+            (jitter.iter().any(|by| *by > 0.0), "colour jitter"),
+            (self.erasing > 0.0, "random erasing"),
+            (self.mixup > 0.0, "mixup"),
+            (self.cutmix > 0.0, "cutmix"),
+        ];
+        random.into_iter().find_map(|(is_on, name)| is_on.then_some(name))
+    }
+
     fn check(&self, size: u32) -> Result<(), DataError> {
         let within = |name, value: f64, expected, fine: bool| match fine {
             true => Ok(()),

@@ -89,14 +89,39 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Sample`] for an id beyond what the run uses; [`DataError::Tensor`].
     pub fn batch(&self, split: Split, ids: &[u32]) -> Result<(Tensor, Tensor), DataError> {
-        let samples = match split {
+        Ok((self.view(split, ids, false)?, self.labels(split, ids)?))
+    }
+
+    /// The images of [`Self::batch`], if `mirrored` in a mirror: what [`Self::train_batch`] makes of samples that nothing
+    /// but a flip happens to, to the bit.
+    ///
+    /// # Errors
+    /// As [`Self::batch`].
+    pub fn view(&self, split: Split, ids: &[u32], mirrored: bool) -> Result<Tensor, DataError> {
+        let samples = self.samples(split);
+        let bytes = samples.pictures.select(&samples.pictures.rows(ids)?)?;
+        let mut images = self.transform.fit(bytes)?;
+        if mirrored {
+            images = images.f_flip([2])?;
+        }
+        self.transform.normalise(&mut images)?;
+        Ok(channels_last(&images)?)
+    }
+
+    /// The labels of [`Self::batch`].
+    ///
+    /// # Errors
+    /// As [`Self::batch`].
+    pub fn labels(&self, split: Split, ids: &[u32]) -> Result<Tensor, DataError> {
+        let samples = self.samples(split);
+        Ok(samples.labels.f_index_select(0, &samples.pictures.rows(ids)?)?)
+    }
+
+    fn samples(&self, split: Split) -> &Samples {
+        match split {
             Split::Train | Split::Validation => &self.train,
             Split::Test => &self.test,
-        };
-        let (bytes, labels) = samples.select(ids)?;
-        let mut images = self.transform.fit(bytes)?;
-        self.transform.normalise(&mut images)?;
-        Ok((channels_last(&images)?, labels))
+        }
     }
 
     /// The training samples `ids`, a slice of a step of `epoch`, augmented. With everything off, [`Self::batch`] to the

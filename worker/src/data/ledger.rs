@@ -12,8 +12,10 @@ const FORMAT: [u8; 4] = *b"led1";
 /// Visits of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochLedger {
-    /// By id. What is not expected is entered when it is visited.
-    samples: BTreeMap<u32, Sample>,
+    /// The expected ones, by id: every step visits a few hundred of tens of thousands.
+    expected: Vec<(u32, Sample)>,
+    /// The others that were visited.
+    strangers: BTreeMap<u32, Sample>,
     dropped: u64,
     chain: [u8; 32],
 }
@@ -55,11 +57,10 @@ impl EpochLedger {
     #[must_use]
     pub fn new(expected: &[u32], dropped: u32) -> Self {
         let unseen = Sample { expected: true, visits: 0 };
-        Self {
-            samples: expected.iter().map(|id| (*id, unseen)).collect(),
-            dropped: u64::from(dropped),
-            chain: [0; 32],
-        }
+        let mut expected: Vec<(u32, Sample)> = expected.iter().map(|id| (*id, unseen)).collect();
+        expected.sort_unstable_by_key(|(id, _)| *id);
+        expected.dedup_by_key(|(id, _)| *id);
+        Self { expected, strangers: BTreeMap::new(), dropped: u64::from(dropped), chain: [0; 32] }
     }
 
     /// Enters a finished step: the ids of all its samples, in shard order.
@@ -68,15 +69,30 @@ impl EpochLedger {
         chain.update(self.chain);
         for id in ids {
             chain.update(id.to_le_bytes());
-            let sample = self.samples.entry(*id).or_insert(Sample { expected: false, visits: 0 });
+            let sample = match self.find(*id) {
+                Some(place) => &mut self.expected[place].1,
+                None => self.strangers.entry(*id).or_insert(Sample { expected: false, visits: 0 }),
+            };
             sample.visits = sample.visits.saturating_add(1);
         }
         self.chain = chain.finalize().into();
     }
 
+    /// Where an expected sample is: mostly at its own number, as few are held back.
+    fn find(&self, id: u32) -> Option<usize> {
+        let guess = id as usize;
+        match self.expected.get(guess) {
+            Some((found, _)) if *found == id => Some(guess),
+            _ => self.expected.binary_search_by_key(&id, |(id, _)| *id).ok(),
+        }
+    }
+
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let count = |of: fn(&Sample) -> u32| self.samples.values().map(|sample| u64::from(of(sample))).sum();
+        let count = |of: fn(&Sample) -> u32| {
+            let samples = self.expected.iter().map(|(_, sample)| sample).chain(self.strangers.values());
+            samples.map(|sample| u64::from(of(sample))).sum()
+        };
         Summary {
             expected: count(|sample| u32::from(sample.expected)),
             seen: count(|sample| u32::from(sample.visits > 0)),
@@ -87,15 +103,18 @@ impl EpochLedger {
         }
     }
 
-    /// The whole state, for a checkpoint: format, dropped, chain, count, then (id, expected, visits) by id.
+    /// The whole state, for a checkpoint: format, dropped, chain, count, then (id, expected, visits), the
+    /// expected ones by id and then the others by id.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.samples.len() * SAMPLE_BYTES);
+        let count = self.expected.len() + self.strangers.len();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + count * SAMPLE_BYTES);
         bytes.extend(FORMAT);
         bytes.extend(self.dropped.to_le_bytes());
         bytes.extend(self.chain);
-        bytes.extend((self.samples.len() as u64).to_le_bytes());
-        for (id, sample) in &self.samples {
+        bytes.extend((count as u64).to_le_bytes());
+        let expected = self.expected.iter().map(|(id, sample)| (id, sample));
+        for (id, sample) in expected.chain(&self.strangers) {
             bytes.extend(id.to_le_bytes());
             bytes.push(u8::from(sample.expected));
             bytes.extend(sample.visits.to_le_bytes());
@@ -119,13 +138,20 @@ impl EpochLedger {
         if expected != found {
             return Err(LedgerError::Length { expected, found });
         }
-        let mut samples = BTreeMap::new();
+        let mut ledger = Self { dropped, chain, ..Self::new(&[], 0) };
         while !rest.is_empty() {
             let id = u32::from_le_bytes(take(&mut rest)?);
-            let expected = take::<1>(&mut rest)? != [0];
-            samples.insert(id, Sample { expected, visits: u32::from_le_bytes(take(&mut rest)?) });
+            let is_expected = take::<1>(&mut rest)? != [0];
+            let sample = Sample { expected: is_expected, visits: u32::from_le_bytes(take(&mut rest)?) };
+            if is_expected {
+                ledger.expected.push((id, sample));
+            } else {
+                ledger.strangers.insert(id, sample);
+            }
         }
-        Ok(Self { samples, dropped, chain })
+        // As it was written, unless somebody has changed it.
+        ledger.expected.sort_unstable_by_key(|(id, _)| *id);
+        Ok(ledger)
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) fn setup(settings: &Settings, plan: &Plan, pulse: &Pulse, kept: &Kept
         device: settings.device,
         dataset: blobs.path(&plan.data.digest),
         weights: plan.model.weights_digest.as_deref().map(|digest| blobs.path(digest)),
+        activations: settings.cache.join("activations"),
         pulse: pulse.clone(),
         kept: kept.clone(),
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::client::Outgoing;
-use crate::trainer::{EpochReport, EvalReport, Progress, Started};
+use crate::trainer::{EpochReport, EvalReport, PrefixTold, Progress, Started};
 
 /// Reports by kind, the newest of each. Clones share them.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ struct Owed {
     progress: Option<Progress>,
     /// Stays, as nothing answers it; said again after every return.
     started: Option<Said<Started>>,
+    /// Likewise.
+    prefix: Option<Said<PrefixTold>>,
     epoch: Option<Said<EpochReport>>,
     eval: Option<Said<EvalReport>>,
     /// What belongs to an earlier generation is of no interest any more.
@@ -64,6 +66,11 @@ impl Reports {
 
     pub(super) fn started(&self, started: Started) {
         self.owed().started = Said::new(started);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn prefix(&self, told: PrefixTold) {
+        self.owed().prefix = Said::new(told);
         self.wake.notify_one();
     }
 
@@ -113,6 +120,7 @@ impl Reports {
         let mut owed = self.owed();
         owed.progress = None;
         owed.started.as_mut().into_iter().for_each(|said| said.at = None);
+        owed.prefix.as_mut().into_iter().for_each(|said| said.at = None);
         owed.epoch.as_mut().into_iter().for_each(|said| said.at = None);
         owed.eval.as_mut().into_iter().for_each(|said| said.at = None);
     }
@@ -122,6 +130,9 @@ impl Reports {
         let (now, mut owed) = (Instant::now(), self.owed());
         if let Some(started) = Said::due(&mut owed.started, now, None) {
             outgoing.started(started);
+        }
+        if let Some(told) = Said::due(&mut owed.prefix, now, None) {
+            outgoing.prefix(told);
         }
         if let Some(report) = Said::due(&mut owed.epoch, now, Some(again)) {
             outgoing.epoch_report(report);

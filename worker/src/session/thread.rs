@@ -118,6 +118,7 @@ fn reporter(reports: Reports, uploads: Uploads) -> Reporter {
         match report {
             Report::Progress(progress) => reports.progress(progress),
             Report::Started(started) => reports.started(started),
+            Report::Prefix(told) => reports.prefix(told),
             Report::Epoch(report) => reports.epoch(report),
             Report::Eval(report) => reports.eval(report),
             Report::Snapshot(snapshot) => uploads.push(snapshot),

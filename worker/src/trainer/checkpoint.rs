@@ -33,8 +33,7 @@ pub(super) fn save(
     position: Position,
     epoch: &EpochState,
 ) -> Result<CheckpointFiles, TrainerError> {
-    // `format: pt` is what other readers of torchvision's names look for.
-    let model = replica.model.state_to_safetensors(Some(("format", "pt"))).map_err(TrainerError::Model)?;
+    let model = replica.model_file().map_err(TrainerError::Model)?;
     let mut state = replica.optimizer.named_state(&replica.model);
     let named = |name: &str, values: &[i64]| (name.to_owned(), Tensor::from_slice(values));
     if let Some(ema) = &replica.ema {

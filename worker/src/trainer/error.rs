@@ -11,6 +11,7 @@ use crate::model::ModelError;
 
 use super::message::SessionGone;
 use super::optimizer::OptimizerError;
+use super::prefix::Lost;
 use super::pulse::Broken;
 use super::trailer::MalformedTrailer;
 
@@ -65,6 +66,8 @@ pub enum TrainerError {
     #[error("no membership could be made of what the coordinator said: {0}")]
     Group(#[source] CollectiveError),
     #[error(transparent)]
+    Activations(#[from] Lost),
+    #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("libtorch refused: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
@@ -115,7 +118,9 @@ impl TrainerError {
             | Self::Elsewhere { .. }
             | Self::Collective(_)
             | Self::Trailer(_) => FailureKind::Cluster,
-            Self::Device(_) | Self::Torch(_) | Self::Model(ModelError::Torch(_)) => FailureKind::Worker,
+            Self::Activations(_)
+            | Self::Device(_)
+            | Self::Torch(_) | Self::Model(ModelError::Torch(_)) => FailureKind::Worker,
             _ => FailureKind::Run,
         }
     }
@@ -126,7 +131,8 @@ impl TrainerError {
             Self::SessionGone(_) => return Ends::Session,
             Self::PeerLost { worker, .. } | Self::PeerAstray { worker, .. } => vec![worker.clone()],
             Self::PeersMissing { workers, .. } => workers.clone(),
-            Self::Collective(_) | Self::Trailer(_) | Self::Elsewhere { .. } => Vec::new(),
+            // The next generation computes them again.
+            Self::Collective(_) | Self::Trailer(_) | Self::Elsewhere { .. } | Self::Activations(_) => Vec::new(),
             _ => return Ends::Trainer,
         };
         Ends::Generation(Broken { blames, reason: self.to_string() })

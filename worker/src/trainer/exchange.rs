@@ -116,7 +116,7 @@ struct Part {
 }
 
 impl ShardSum {
-    /// For tensors shaped like `like`, which `ranges` cover.
+    /// For those `ranges` of tensors shaped like `like`; all else is zero in the sum.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -138,6 +138,10 @@ impl ShardSum {
     pub(super) fn place(&self) -> Option<Tensor> {
         let free = self.sole && self.on_device.is_none();
         free.then(|| self.buffers.tensor().shallow_clone())
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// Takes part `index` of a shard's values. With a single shard the part is exchanged at once.

@@ -18,15 +18,18 @@ use super::error::TrainerError;
 use super::evaluate::evaluate;
 use super::exchange::Peers;
 use super::held::Held;
+use super::inputs::Inputs;
 use super::memory;
 use super::message::{
-    Command, EpochReport, EvalReport, Evaluate, Kept, Report, Reporter, Snapshot, Started, Verdict,
+    Command, EpochReport, EvalReport, Evaluate, Kept, PrefixTold, Report, Reporter, Snapshot, Started, Verdict,
 };
+use super::prefix::{Filled, Prefix};
 use super::progress::ProgressMeter;
 use super::pulse::{Activity, Pulse};
+use super::replica::Replica;
 use super::samples::Samples;
 use super::step::{Outcome, Stepper};
-use crate::model::{HeadPolicy, ResNet};
+use crate::model::ResNet;
 use crate::plan::{Plan, Position};
 
 /// What outlives a generation.
@@ -38,6 +41,15 @@ pub(super) struct Outside<'a> {
     pub(super) reporter: &'a Reporter,
     pub(super) pulse: &'a Pulse,
     pub(super) kept: &'a Kept,
+    pub(super) prefix: &'a mut Prefix,
+    /// Members on this machine, this one included.
+    pub(super) neighbours: usize,
+}
+
+impl Outside<'_> {
+    fn inputs(&self, replica: &Replica) -> Inputs<'_> {
+        Inputs { samples: self.samples, activations: self.prefix.of(replica) }
+    }
 }
 
 /// One member's part in a generation.
@@ -53,6 +65,8 @@ pub(super) struct Generation<'a> {
     pub(super) hold: bool,
     /// What it took to get here, and when that was; until it is reported.
     pub(super) started: Option<(Started, Instant)>,
+    /// The prefix that all members have: how many parts it has, and its digest.
+    pub(super) filled: Option<(usize, [u8; 32])>,
     /// What was reported of a split, should it be asked for again.
     pub(super) evaluated: Option<EvalReport>,
 }
@@ -86,6 +100,9 @@ impl Generation<'_> {
             } else if self.hold {
                 self.report_ready()?;
                 self.hold()?
+            } else if self.fill()? == Filled::Paused {
+                info!(step = self.held.position.step, "paused");
+                Some(Ending::Paused)
             } else {
                 let own = match &mut stepper {
                     Some(own) => own,
@@ -119,12 +136,34 @@ impl Generation<'_> {
         }
     }
 
+    /// Makes sure that all members have what the frozen prefix makes of the samples: with the generation's first step, and
+    /// when it becomes another one. All members find out alike.
+    fn fill(&mut self) -> Result<Filled, TrainerError> {
+        let replica = &self.held.replica;
+        let wanted = (replica.model.boundary(), replica.frozen_digest());
+        if self.filled == Some(wanted) {
+            return Ok(Filled::Ready);
+        }
+        let Outside { plan, samples, pulse, reporter, neighbours, .. } = self.outside;
+        let prefix = &mut *self.outside.prefix;
+        prefix.open(plan, (samples, replica), neighbours)?;
+        if let Some(line) = prefix.news().filter(|_| self.peers.group.rank() == 0) {
+            reporter.report(Report::Prefix(PrefixTold { generation: self.number, line }))?;
+        }
+        let filled = prefix.fill((samples, replica), &mut self.peers, pulse)?;
+        if filled == Filled::Ready {
+            self.filled = Some(wanted);
+        }
+        Ok(filled)
+    }
+
     /// Steps to the end of the epoch, or to where the members pause.
     fn step_on(&mut self, stepper: &mut Stepper) -> Result<Option<Ending>, TrainerError> {
         let Outside { plan, samples, reporter, pulse, .. } = self.outside;
         let epoch = self.held.position.epoch;
         let order = samples.order(epoch);
         let first = plan.start_of(epoch).step;
+        let inputs = self.outside.inputs(&self.held.replica);
         let mut meter = ProgressMeter::new();
         pulse.at(Activity::Computing);
         while !self.held.is_unjudged(plan) {
@@ -132,7 +171,7 @@ impl Generation<'_> {
             let step = samples.step(&order, position.step - first);
             let replica = &mut self.held.replica;
             let Outcome { account, norm } =
-                stepper.step(replica, samples, &step, position, &mut self.peers)?;
+                stepper.step(replica, inputs, &step, position, &mut self.peers)?;
             let metrics = self.held.epoch.record(&account.shards);
             self.held.position.step += 1;
             self.held.trained += began.elapsed();
@@ -192,11 +231,12 @@ impl Generation<'_> {
     }
 
     fn report_epoch(&mut self) -> Result<(), TrainerError> {
-        let Outside { plan, samples, reporter, pulse, .. } = self.outside;
+        let Outside { plan, reporter, pulse, .. } = self.outside;
         let (began, epoch) = (Instant::now(), self.held.position.epoch);
         pulse.change(|state| state.activity = Activity::Evaluating);
         let replica = &mut self.held.replica;
-        let look = |model: &ResNet| evaluate(model, samples, plan.eval_split, &self.peers);
+        let inputs = self.outside.inputs(replica);
+        let look = |model: &ResNet| evaluate(model, inputs, plan.eval_split, &self.peers);
         let blocks = look(&replica.model)?;
         let ema_blocks = replica.show_average(look).transpose()?.unwrap_or_default();
         let (train, learning_rate) = (self.held.epoch.train, replica.learning_rate(plan.start_of(epoch)));
@@ -219,7 +259,7 @@ impl Generation<'_> {
             split: plan.eval_split,
             blocks,
             ema_blocks,
-            weights_digest: replica.model.weights_digest(),
+            weights_digest: replica.weights_digest(),
             train_ms,
             eval_ms: millis(began),
             peak_memory_bytes: memory::peak_bytes(),
@@ -285,8 +325,8 @@ impl Generation<'_> {
         let replica = &mut self.held.replica;
         let own = replica.model.state();
         replica.restore(&order.weights)?;
-        let blocks = evaluate(&replica.model, self.outside.samples, split, &self.peers);
-        replica.model.load_state(&own, HeadPolicy::Strict).map_err(TrainerError::Model)?;
+        let blocks = evaluate(&replica.model, self.outside.inputs(replica), split, &self.peers);
+        replica.put_back(&own)?;
         Ok(EvalReport { generation: self.number, split, blocks: blocks?, eval_ms: millis(began) })
     }
 

@@ -14,7 +14,8 @@ use super::error::{Ends, TrainerError};
 use super::forming;
 use super::generation::{Ending, Generation, Outside};
 use super::held::Held;
-use super::message::{Begin, Command, Reporter, Started};
+use super::message::{Begin, Command, Peer, Reporter, Started};
+use super::prefix::Prefix;
 use super::pulse::{Activity, Broken};
 use super::samples::Samples;
 
@@ -28,6 +29,7 @@ pub(super) struct Trainer<'a> {
     /// Opened with the first generation: the data are fetched before it begins.
     samples: Option<Samples>,
     held: Option<Held>,
+    prefix: Prefix,
 }
 
 impl<'a> Trainer<'a> {
@@ -37,7 +39,8 @@ impl<'a> Trainer<'a> {
         commands: &'a Receiver<Command>,
         reporter: &'a Reporter,
     ) -> Self {
-        Self { setup, device, commands, reporter, samples: None, held: None }
+        let prefix = Prefix::new(setup.activations.clone());
+        Self { setup, device, commands, reporter, samples: None, held: None, prefix }
     }
 
     /// Follows orders until the session ends.
@@ -127,7 +130,10 @@ impl<'a> Trainer<'a> {
                 reporter: self.reporter,
                 pulse: &setup.pulse,
                 kept: &setup.kept,
+                prefix: &mut self.prefix,
+                neighbours: neighbours(&begin.peers, begin.rank),
             },
+            filled: None,
             number,
             held,
             peers,
@@ -139,4 +145,11 @@ impl<'a> Trainer<'a> {
         };
         generation.run()
     }
+}
+
+/// Members on the machine of rank `rank`, by their addresses; it is one of them.
+fn neighbours(peers: &[Peer], rank: usize) -> usize {
+    let host = |peer: &Peer| peer.address.rsplit_once(':').map(|(host, _)| host.to_owned());
+    let own = peers.get(rank).and_then(host);
+    peers.iter().filter(|peer| host(peer) == own).count()
 }

@@ -118,6 +118,8 @@ pub enum Report {
     Eval(EvalReport),
     /// The generation's first step is made, or all is ready where there is nothing to step.
     Started(Started),
+    /// By rank 0, when it becomes another.
+    Prefix(PrefixTold),
     Snapshot(Snapshot),
 }
 
@@ -185,6 +187,13 @@ pub struct Started {
     pub state_ms: u64,
     /// From there to the end of the first step; 0 where there is nothing to step.
     pub first_step_ms: u64,
+}
+
+/// What becomes of the frozen prefix from here on, for a person to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixTold {
+    pub generation: u64,
+    pub line: String,
 }
 
 /// A checkpoint on its way to the coordinator. Its bytes follow from its position alone, whoever saves it.

@@ -45,6 +45,8 @@ pub enum Activity {
     Evaluating,
     AwaitingVerdict,
     Holding,
+    /// Computing what the frozen prefix makes of the samples, or reading it.
+    Caching,
 }
 
 /// Why a generation broke for this member.

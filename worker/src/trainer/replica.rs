@@ -11,6 +11,7 @@ use super::error::TrainerError;
 use super::optimizer::{Optimizer, Rates};
 use super::phase;
 use super::schedule::Schedule;
+use super::unmoved::Unmoved;
 use crate::model::{
     Freezing, FrozenBatchNorm, HeadPolicy, LoadReport, ModelError, ModelSpec, ResNet, Trainable,
 };
@@ -30,6 +31,7 @@ pub(super) struct Replica {
     base_lr: f64,
     /// Index of the plan's phase.
     phase: usize,
+    unmoved: Unmoved,
 }
 
 impl Replica {
@@ -52,12 +54,13 @@ impl Replica {
         let optimizer = Optimizer::new(plan.optimizer.kind, &rates, births, model.trainable());
         let ema = plan.train.ema_decay.map(|decay| Ema::new(decay, &model));
         let (schedule, base_lr) = (Schedule::new(plan), plan.optimizer.lr);
-        Ok(Self { model, optimizer, ema, schedule, base_lr, phase: index })
+        Ok(Self { model, optimizer, ema, schedule, base_lr, phase: index, unmoved: Unmoved::default() })
     }
 
     /// The values of a run's first step: by the seed, over which `weights` are laid where they are given.
     pub(super) fn initialise(&mut self, seed: u64, weights: Option<&Path>) -> Result<(), TrainerError> {
         self.model.init(seed);
+        self.unmoved = Unmoved::default();
         if let Some(path) = weights {
             self.lay_weights(path)?;
         }
@@ -90,7 +93,7 @@ impl Replica {
             return Ok(false);
         }
         let mut next = Self::new(plan, epoch, self.model.device())?;
-        next.model.load_state(&self.model.state(), HeadPolicy::Strict).map_err(TrainerError::Model)?;
+        next.put_back(&self.model.state())?;
         next.optimizer.load_named_state(&next.model, &self.optimizer.named_state(&self.model))?;
         if let (Some(ema), Some(former)) = (&mut next.ema, &self.ema) {
             ema.load(&next.model, &former.named(&self.model)).map_err(TrainerError::Model)?;
@@ -106,12 +109,34 @@ impl Replica {
         self.load_model(model_file, HeadPolicy::Strict, "the checkpoint's model").map(|_| ())
     }
 
+    /// Takes a model's own state.
+    pub(super) fn put_back(&mut self, state: &[(String, Tensor)]) -> Result<(), TrainerError> {
+        self.unmoved = Unmoved::default();
+        self.model.load_state(state, HeadPolicy::Strict).map(|_| ()).map_err(TrainerError::Model)
+    }
+
+    /// See [`Unmoved::digest`].
+    pub(super) fn frozen_digest(&self) -> [u8; 32] {
+        self.unmoved.digest(&self.model)
+    }
+
+    /// See [`Unmoved::weights_digest`].
+    pub(super) fn weights_digest(&self) -> [u8; 32] {
+        self.unmoved.weights_digest(&self.model)
+    }
+
+    /// See [`Unmoved::file`].
+    pub(super) fn model_file(&self) -> Result<Vec<u8>, ModelError> {
+        self.unmoved.file(&self.model)
+    }
+
     fn load_model(
         &mut self,
         bytes: &[u8],
         head: HeadPolicy,
         what: &'static str,
     ) -> Result<LoadReport, TrainerError> {
+        self.unmoved = Unmoved::default();
         self.model
             .load_safetensors(bytes, head)
             .map_err(|source: ModelError| TrainerError::Weights { what, source })

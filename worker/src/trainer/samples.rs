@@ -113,6 +113,36 @@ impl Samples {
         Ok(self.dataset.batch(split, ids)?)
     }
 
+    /// All samples of a split, in the order in which it is evaluated.
+    pub(super) fn ids(&self, split: Split) -> &[u32] {
+        match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// The images of [`Self::batch`], in a mirror if `mirrored`.
+    pub(super) fn view(&self, split: Split, ids: &[u32], mirrored: bool) -> Result<Tensor, TrainerError> {
+        Ok(self.dataset.view(split, ids, mirrored)?)
+    }
+
+    /// The labels of [`Self::batch`].
+    pub(super) fn labels(&self, split: Split, ids: &[u32]) -> Result<Tensor, TrainerError> {
+        Ok(self.dataset.labels(split, ids)?)
+    }
+
+    /// Which of the training samples `ids` `epoch` sees in a mirror.
+    pub(super) fn mirrored(&self, epoch: u32, ids: &[u32]) -> Vec<bool> {
+        self.augmenter.mirrored(epoch, ids)
+    }
+
+    /// Where a block of an evaluated split lies in its [`Self::ids`].
+    pub(super) fn block(&self, block: u32, samples: usize) -> Range<usize> {
+        let start = block as usize * self.eval_block as usize;
+        start..start + samples
+    }
+
     /// The evaluation blocks of `split` that fall to a member, with their samples.
     pub(super) fn blocks_of(
         &self,
@@ -120,12 +150,7 @@ impl Samples {
         rank: usize,
         world_size: usize,
     ) -> impl Iterator<Item = (u32, &[u32])> {
-        let ids = match split {
-            Split::Train => &self.train,
-            Split::Validation => &self.validation,
-            Split::Test => &self.test,
-        };
-        let blocks = evaluation::blocks(ids, self.eval_block);
+        let blocks = evaluation::blocks(self.ids(split), self.eval_block);
         let count = u32::try_from(blocks.len()).expect("not more blocks than samples");
         evaluation::blocks_of(rank, world_size, count).map(move |block| (block, blocks[block as usize]))
     }

@@ -7,9 +7,10 @@ use tch::Tensor;
 
 use super::error::TrainerError;
 use super::exchange::{Peers, ShardSum, narrow};
+use super::inputs::Inputs;
 use super::parts::{self, PartSums};
 use super::replica::Replica;
-use super::samples::{Samples, StepSamples};
+use super::samples::StepSamples;
 use super::trailer::{self, ShardAccount, Trailer};
 use super::{clip, loss};
 use crate::model::Tape;
@@ -47,7 +48,6 @@ impl Stepper {
         let TrainPlan { label_smoothing, accumulate, clip_norm, .. } = plan.train;
         let model = &replica.model;
         let gradient = model.new_gradient();
-        let all = 0..model.statistics().numel();
         let part_sums = (accumulate.get() > 1).then(|| PartSums::new(&gradient, model.statistics()));
         let gradients = ShardSum::new(&gradient, model.buckets(), peers)?;
         Ok(Self {
@@ -57,7 +57,7 @@ impl Stepper {
             part_sums,
             gradient: gradients.place().unwrap_or(gradient),
             gradients,
-            statistics: ShardSum::new(model.statistics(), vec![all], peers)?,
+            statistics: ShardSum::new(model.statistics(), model.moving_statistics(), peers)?,
         })
     }
 
@@ -69,24 +69,27 @@ impl Stepper {
     pub(super) fn step(
         &mut self,
         replica: &mut Replica,
-        samples: &Samples,
+        inputs: Inputs<'_>,
         step: &StepSamples<'_>,
         position: Position,
         peers: &mut Peers,
     ) -> Result<Outcome, TrainerError> {
         let mut own = Trailer::default();
         for shard in peers.group.block() {
-            own.shards.push(self.shard(replica, samples, step, (position, shard), peers)?);
+            own.shards.push(self.shard(replica, inputs, step, (position, shard), peers)?);
         }
         let gradient = self.gradients.finish(peers)?;
+        let statistics_move = self.statistics.parts() > 0;
         let statistics = self.statistics.finish(peers)?;
         own.pause = peers.is_pause_asked();
         let payloads = peers.all_gather(&own.encode())?;
         let account = trailer::merge(&payloads, peers.group.shards())?;
 
         let norm = self.clip_norm.map(|max_norm| clip::clip(gradient, max_norm));
-        let mean_statistics = statistics.g_div_scalar(f64::from(peers.group.shards()));
-        replica.update(gradient, &mean_statistics, position);
+        if statistics_move {
+            let _ = statistics.g_div_scalar_(f64::from(peers.group.shards()));
+        }
+        replica.update(gradient, statistics, position);
         Ok(Outcome { account, norm })
     }
 
@@ -94,7 +97,7 @@ impl Stepper {
     fn shard(
         &mut self,
         replica: &Replica,
-        samples: &Samples,
+        inputs: Inputs<'_>,
         step: &StepSamples<'_>,
         (position, shard): (Position, u32),
         peers: &mut Peers,
@@ -103,10 +106,10 @@ impl Stepper {
         let mut account = ShardAccount { shard, loss_sum: 0.0, correct: 0, samples: ids.to_vec() };
         let parts = parts::cut(ids.len(), self.accumulate);
         for (index, part) in parts.iter().enumerate() {
-            let batch = samples.train_batch(position.epoch, &ids[part.clone()])?;
+            let given = inputs.train_batch(position.epoch, &ids[part.clone()])?;
             let (logits, tape) =
-                replica.model.try_forward_train(&batch.images, || peers.check_cancelled())?;
-            let loss_sum = loss::training(&logits, &batch, self.label_smoothing);
+                replica.model.try_forward_train(given.input(), || peers.check_cancelled())?;
+            let loss_sum = loss::training(&logits, &given.batch, self.label_smoothing);
             // Every shard divides by the samples of the whole step, so that the plain sum over shards is the mean.
             let loss = loss_sum.g_div_scalar(step.count() as f64);
             if index + 1 < parts.len() {
@@ -115,7 +118,7 @@ impl Stepper {
                 self.hand_over(replica, parts.len(), (tape, &loss), shard, peers)?;
             }
             account.loss_sum += loss_sum.double_value(&[]);
-            account.correct += loss::correct(&logits, &batch.labels);
+            account.correct += loss::correct(&logits, &given.batch.labels);
         }
         Ok(account)
     }
@@ -163,14 +166,13 @@ impl Stepper {
             gradients.add(bucket, shard, gradient, peers)?;
             peers.check_cancelled()
         })?;
-        let seen = model.shard_statistics();
-        match &mut sums {
-            None => statistics.add(0, shard, seen, peers),
+        let mut seen = model.shard_statistics();
+        if let Some(sums) = &mut sums {
             // Each part normalises by itself, as a shard of its own would.
-            Some(sums) => {
-                let _ = sums.statistics.g_add_(seen).g_div_scalar_(parts as f64);
-                statistics.add(0, shard, &sums.statistics, peers)
-            }
+            let _ = sums.statistics.g_add_(seen).g_div_scalar_(parts as f64);
+            seen = &sums.statistics;
         }
+        // Those that stand still are not exchanged.
+        (0..statistics.parts()).try_for_each(|part| statistics.add(part, shard, seen, peers))
     }
 }

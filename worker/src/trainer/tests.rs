@@ -2,6 +2,7 @@
 
 mod generations;
 mod members;
+mod prefix;
 mod settings;
 mod verdicts;
 

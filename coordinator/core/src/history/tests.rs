@@ -274,6 +274,7 @@ fn every_kind() -> Vec<Entry> {
             shard_ms: 0.1 + 0.2,
             others_ms: 1.0 / 3.0,
         },
+        Entry::PrefixTold { line: "the outputs of \"layer3\"".into() },
         Entry::StopRequested,
         Entry::Ended { outcome: Outcome::Done { early: true } },
         Entry::Ended { outcome: Outcome::Stopped { position } },

@@ -222,6 +222,22 @@ impl Run {
         let leaving: Vec<WorkerName> = leaving.map(|(name, _)| name.clone()).collect();
         leaving.iter().for_each(|name| self.release(name));
     }
+
+    /// Every newcomer of rank 0 says it; only what is new is of interest.
+    pub(super) fn on_prefix_told(
+        &mut self,
+        now: Time,
+        worker: &WorkerName,
+        generation: Generation,
+        line: String,
+    ) -> Result<(), Reject> {
+        self.member_of(worker, generation)?;
+        self.hear(now, worker);
+        if self.history.prefix.as_ref() != Some(&line) {
+            self.record(Entry::PrefixTold { line });
+        }
+        Ok(())
+    }
 }
 
 impl Worker {

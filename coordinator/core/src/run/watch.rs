@@ -142,8 +142,8 @@ impl Run {
     /// How long a member that is heard of may be at one thing.
     fn patience_ms(&self, activity: &Activity) -> u64 {
         match activity {
-            // Its replica's state may be large.
-            Activity::Forming => HUNG_FIRST_MS,
+            // Its replica's state may be large, or a block of pictures, and what a step takes says nothing of either.
+            Activity::Forming | Activity::Caching => HUNG_FIRST_MS,
             _ => self.hung_ms(),
         }
     }

@@ -48,6 +48,7 @@ impl Membership {
                 self.members.retain(|member| member != worker);
                 vec![format!("{worker} left")]
             }
+            Entry::PrefixTold { line } => vec![line.clone()],
             Entry::Straggler { worker, shard_ms, others_ms, .. } => vec![format!(
                 "{worker} is slow: {shard_ms:.0} ms for a shard of a step, the others take {others_ms:.0} ms and wait"
             )],

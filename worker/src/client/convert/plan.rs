@@ -29,6 +29,7 @@ fn is_share(value: f64) -> bool {
 pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
     let eval_split = split(plan.eval_split())?;
     let precision = precision(plan.precision())?;
+    let caches_prefix = caches_prefix(plan.prefix_cache())?;
     if plan.steps_per_epoch == 0 {
         return Err(Malformed("an epoch without steps"));
     }
@@ -41,6 +42,7 @@ pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
         steps_per_epoch: plan.steps_per_epoch,
         threads: positive(plan.threads, "no threads")?,
         precision,
+        caches_prefix,
         checkpoint_every_steps: NonZeroU64::new(plan.checkpoint_every_steps),
         data: data(need(plan.data, "a plan without data")?)?,
         augment: plan.augment.map_or_else(Augment::default, augment),
@@ -58,6 +60,14 @@ fn precision(precision: v1::Precision) -> Result<Precision, Malformed> {
         v1::Precision::Unspecified => Err(Malformed("a plan without a precision")),
         v1::Precision::Fp32 => Ok(Precision::Fp32),
         v1::Precision::Bf16 => Ok(Precision::Bf16),
+    }
+}
+
+fn caches_prefix(cache: v1::PrefixCache) -> Result<bool, Malformed> {
+    match cache {
+        v1::PrefixCache::Unspecified => Err(Malformed("a plan that does not say whether a prefix is cached")),
+        v1::PrefixCache::Auto => Ok(true),
+        v1::PrefixCache::Off => Ok(false),
     }
 }
 

@@ -137,6 +137,7 @@ fn said_by(message: Message) -> Said {
         Message::Progress(_) => Said::Progress,
         Message::EpochReport(v1::EpochReport { generation, epoch, .. }) => Said::Epoch { generation, epoch },
         Message::EvalReport(v1::EvalReport { generation, .. }) => Said::Eval { generation },
+        Message::Prefix(v1::Prefix { line, .. }) => Said::Prefix { line },
         Message::Started(v1::Started { generation, .. }) => Said::Started { generation },
         Message::Failed(failed) => {
             let of_the_worker = failed.kind() == v1::FailureKind::Worker;

@@ -43,6 +43,11 @@ fn middle(height: u32, width: u32) -> Rectangle {
     Rectangle { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
 }
 
+/// Whether each sample is seen in a mirror.
+pub(super) fn mirrored(settings: &Augment, keys: Keys<'_>) -> Vec<bool> {
+    keys.draw(Stream::Flip, |rng| draws::chance(rng, settings.flip))
+}
+
 /// Where each sample's window lies in its padded picture, and whether it is seen in a mirror.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Windows {
@@ -61,8 +66,7 @@ impl Windows {
         }
         let places = 2 * padding + 1;
         let corners = keys.draw(Stream::PaddedCrop, |rng| (below(rng, places), below(rng, places)));
-        let mirrored = keys.draw(Stream::Flip, |rng| draws::chance(rng, flip));
-        Some(Self { padding, corners, mirrored })
+        Some(Self { padding, corners, mirrored: mirrored(settings, keys) })
     }
 
     /// Crops `[N, S, S, 3]`, bytes or floats, to what the windows show: the very same values, zeros outside.

@@ -191,3 +191,19 @@ fn the_number_of_classes_may_stand_for_their_names() {
     let content = Content { description: Some(r#"{"name": "tiny", "classes": 3}"#), ..content() };
     assert!(open(&file(&content), None, &needs()).is_ok());
 }
+
+#[test]
+fn views_are_what_training_sees_with_nothing_but_flips() {
+    for size in [3, 5] {
+        let needs = Needs { look: Look { size, ..needs().look }, ..needs() };
+        let dataset = open(&file(&content()), None, &needs).unwrap();
+        for (flip, mirrored) in [(0.0, false), (1.0, true)] {
+            let augmenter = Augmenter::new(Augment { flip, ..off() }, 7, size).unwrap();
+            let ids = [2, 0, 1];
+            assert_eq!(augmenter.mirrored(5, &ids), [mirrored; 3]);
+            let batch = dataset.train_batch(&augmenter, 5, &ids).unwrap();
+            assert_eq!(dataset.view(Split::Train, &ids, mirrored).unwrap(), batch.images);
+            assert_eq!(dataset.labels(Split::Train, &ids).unwrap(), batch.labels);
+        }
+    }
+}

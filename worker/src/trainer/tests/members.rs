@@ -41,6 +41,7 @@ type Ambush = Arc<Mutex<Option<(Moment, Cancel)>>>;
 pub(super) enum Moment {
     FirstStep,
     Evaluation,
+    Filling,
 }
 
 fn spring(ambush: &Ambush, moment: Moment) {
@@ -60,8 +61,10 @@ pub(super) fn spawn(plan: &Plan, dataset: &Path, name: &str) -> Member {
     let pulse = Pulse::new(move || {
         // The test may have ended.
         let _ = wake.send(());
-        if watched.get().is_some_and(|pulse| pulse.state().activity == Activity::Evaluating) {
-            spring(&trap, Moment::Evaluation);
+        match watched.get().map(|pulse| pulse.state().activity) {
+            Some(Activity::Evaluating) => spring(&trap, Moment::Evaluation),
+            Some(Activity::Caching) => spring(&trap, Moment::Filling),
+            _ => {}
         }
     });
     shown.set(pulse.clone()).unwrap();
@@ -72,6 +75,7 @@ pub(super) fn spawn(plan: &Plan, dataset: &Path, name: &str) -> Member {
         device: DeviceName::Cpu,
         dataset: dataset.to_owned(),
         weights: None,
+        activations: dataset.with_file_name("activations"),
         pulse: pulse.clone(),
         kept: kept.clone(),
     };
@@ -179,7 +183,7 @@ impl Member {
     pub(super) fn report(&mut self) -> Report {
         loop {
             match self.reports.recv_timeout(PATIENCE).expect("the trainer says something") {
-                Report::Progress(_) => {}
+                Report::Progress(_) | Report::Prefix(_) => {}
                 Report::Started(started) => self.started.push(started),
                 Report::Snapshot(snapshot) => self.snapshots.push(snapshot),
                 report => return report,
@@ -206,7 +210,7 @@ impl Member {
         loop {
             match self.reports.recv_timeout(PATIENCE).expect("the trainer says something") {
                 Report::Snapshot(snapshot) => return snapshot,
-                Report::Progress(_) | Report::Started(_) => {}
+                Report::Progress(_) | Report::Prefix(_) | Report::Started(_) => {}
                 report => panic!("{report:?}"),
             }
         }

@@ -154,3 +154,18 @@ fn a_loss_while_no_step_is_under_way_loses_none() {
     bench.all_begin();
     assert_eq!(bench.receipt().steps_lost, 0);
 }
+
+#[test]
+fn what_becomes_of_the_frozen_prefix_is_recorded_when_it_is_new() {
+    let mut bench = Bench::training(spec());
+    let mut tell = |worker: &str, line: &str| {
+        let (worker, generation, line) = (worker.into(), bench.run.generation(), line.to_owned());
+        bench.ok(Event::PrefixTold { worker, generation, line });
+        bench.effects.len()
+    };
+    assert_eq!(tell("w0", "cached"), 1);
+    assert_eq!(tell("w1", "cached"), 0, "by whom it is told does not matter");
+    assert_eq!(tell("w0", "not cached"), 1);
+    let late = Event::PrefixTold { worker: "w0".into(), generation: Generation(9), line: String::new() };
+    assert!(bench.apply(late).is_err());
+}

@@ -68,14 +68,16 @@ fn one_that_is_heard_of_and_does_not_get_on_with_its_step_is_hung() {
 }
 
 #[test]
-fn one_that_still_connects_or_loads_is_granted_as_long_as_a_first_step() {
-    let mut bench = paced();
-    bench.waits("w0", "w2");
-    bench.beat("w2", |heartbeat| heartbeat.activity = Activity::Forming);
-    bench.pass(120_000, &["w0", "w1", "w2"]);
-    assert_eq!(bench.losses(), []);
-    bench.pass(100, &["w0", "w1", "w2"]);
-    assert_eq!(bench.losses().len(), 1);
+fn one_that_still_connects_loads_or_caches_is_granted_as_long_as_a_first_step() {
+    for activity in [Activity::Forming, Activity::Caching] {
+        let mut bench = paced();
+        bench.waits("w0", "w2");
+        bench.beat("w2", |heartbeat| heartbeat.activity = activity.clone());
+        bench.pass(120_000, &["w0", "w1", "w2"]);
+        assert_eq!(bench.losses(), []);
+        bench.pass(100, &["w0", "w1", "w2"]);
+        assert_eq!(bench.losses().len(), 1);
+    }
 }
 
 #[test]
