@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +91,13 @@ def say(line):
     print(line, file=sys.stderr, flush=True)
 
 
+def end(*_):
+    """By an exception, so that whatever is under way is killed and cleared away."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)
     try:
         sys.exit(main())
     except Failed as failure:

@@ -2,28 +2,36 @@
 
 import json
 
+from .figures import median
 from .inputs import REPOSITORY
 from .processes import Failed, Process, wait
 
-# 23,528,522 numbers of 4 bytes: a ResNet-50 with 10 classes.
-BYTES = 94_114_088
+WORLD = 2
+# A ResNet-50 with 10 classes.
+LENGTH = 23_528_522
+ROUNDS = 15
 
-GLOO = REPOSITORY / "tests" / "bench" / "exchange_gloo.py"
+# Gloo's half of the program beside Lockstep's, which by itself runs both.
+GLOO = "import json, sys; sys.path.insert(0, sys.argv[1]); import against_gloo; print(json.dumps(against_gloo.gloo({}, {}, {})))"
 
 
 class Exchange:
     def __init__(self, binaries, python):
         self.binaries, self.python = binaries, python
 
-    def lockstep(self, transport):
-        return told([self.binaries / "exchange", "--transport", transport, "--bytes", BYTES])
+    def lockstep(self, way):
+        """`way` is shm or tcp."""
+        sizes = ["--world", WORLD, "--length", LENGTH, "--rounds", ROUNDS]
+        found = json.loads(output([self.binaries / "exchange", "--only", way, *sizes]))[way]
+        return median(found["rounds_ms"]), found
 
     def gloo(self):
-        return told([self.python, GLOO, "--bytes", BYTES])
+        folder = REPOSITORY / "tests" / "bench" / "exchange"
+        times = json.loads(output([self.python, "-c", GLOO.format(WORLD, LENGTH, ROUNDS), folder]))
+        return median(times), {"rounds_ms": times}
 
 
-def told(command):
-    """Both programs start two processes, sum many times and print the median as JSON."""
+def output(command):
     try:
         process = Process(command, {"OMP_NUM_THREADS": "1"})
     except OSError as error:
@@ -32,5 +40,4 @@ def told(command):
         wait([process])
     finally:
         process.kill()
-    found = json.loads(process.lines[-1][1])
-    return found["median_ms"], found
+    return "".join(line for _, line in process.lines)

@@ -18,10 +18,9 @@ def intervals(times):
 
 
 def steady(times, warmup):
-    """Seconds of the middle step. `times` are the ends of steps; the first `warmup` steps do not count, nor does the first
+    """Seconds of each step that counts. `times` are the ends of steps; the first `warmup` do not count, nor does the first
     of all, whose start is not known."""
-    lengths = intervals(times)[max(warmup - 1, 0) :]
-    return median(lengths)
+    return intervals(times)[max(warmup - 1, 0) :]
 
 
 def whole_run(outside, epochs_done, epochs):

@@ -75,7 +75,7 @@ class Lockstep:
             run.stop()
             made = [times["worker-0"][step] for step in range(1, warmup + steps + 1)]
             first = max(worker[1] for worker in times.values())
-            lengths = figures.intervals(made)[max(warmup - 1, 0) :]
+            lengths = figures.steady(made, warmup)
             return {
                 "step_s": figures.median(lengths) if lengths else None,
                 "first_step_s": first - run.process.began,

@@ -35,6 +35,7 @@ class Process:
             start_new_session=True,
         )
         self.ended = None
+        self.last_words = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -57,8 +58,10 @@ class Process:
 
     def said(self):
         """The end of its stderr."""
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")[-4000:]
+        if self.last_words is None:
+            self.errors.seek(0)
+            return self.errors.read().decode(errors="replace")[-4000:]
+        return self.last_words
 
     def fail(self, what):
         raise Failed(f"{what}: {' '.join(self.command)}\n{self.said()}")
@@ -67,9 +70,15 @@ class Process:
         self.child.send_signal(signal.SIGINT)
 
     def kill(self):
+        """Ends it where it has not ended, and closes what was open for it."""
         if self.child.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
             self.child.wait()
+        if self.last_words is None:
+            self.last_words = self.said()
+            self._reader.join(timeout=5)
+            self.errors.close()
+            self.child.stdout.close()
 
 
 def wait(processes, until=lambda: False, limit=3600, expect=(0,)):
