@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import tempfile
@@ -113,11 +114,19 @@ def parse_peak(status):
 
 
 def kill_if(pid, name):
-    """Kills a process that this program had started in a roundabout way, if `pid` still is one of that name."""
+    """Kills a process that this program had started in a roundabout way, if `pid` still is one of that name, and waits until
+    it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as line:
             program = line.read().split(b"\0")[0].decode(errors="replace")
         if os.path.basename(program) == name:
-            os.kill(pid, signal.SIGKILL)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], 30)
     except OSError:
-        pass
+        pass  # it ended by itself in the meantime
+    finally:
+        os.close(handle)
