@@ -83,7 +83,8 @@ class Contest:
             if ours and compared:
                 best = measure.best(compared)
                 ratio = measure.compare(medians[ours[0]], compared[best])
-                rows.append({"kind": kind, "against": best, "ratio": ratio, "goal": goal, "met": measure.is_met(ratio, goal)})
+                met = measure.is_met(ratio, goal)
+                rows.append({"kind": kind, "against": best, "ratio": ratio, "goal": goal, "met": met})
         return rows
 
     def report(self):

@@ -12,7 +12,12 @@ LENGTH = 23_528_522
 ROUNDS = 15
 
 # Gloo's half of the program beside Lockstep's, which by itself runs both.
-GLOO = "import json, sys; sys.path.insert(0, sys.argv[1]); import against_gloo; print(json.dumps(against_gloo.gloo({}, {}, {})))"
+GLOO = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import against_gloo
+print(json.dumps(against_gloo.gloo({}, {}, {})))
+"""
 
 
 class Exchange:
