@@ -7,10 +7,13 @@
 
 mod cancel;
 mod error;
+pub mod device;
 pub mod exchange;
 mod frame;
 mod handshake;
 mod mesh;
+pub mod nccl;
+pub mod schedule;
 pub mod tcp;
 pub mod tree;
 

@@ -20,6 +20,8 @@ pub struct Plan {
     /// libtorch's intra-op threads: its CPU kernels give other bits with another number.
     pub threads: NonZeroU32,
     pub precision: Precision,
+    /// The same bits on any number of workers, also on GPUs, where another way would be faster.
+    pub exact: bool,
     /// Steps between checkpoints within an epoch; none: at epochs' ends only.
     pub checkpoint_every_steps: Option<NonZeroU64>,
     pub data: DataPlan,
@@ -202,6 +204,7 @@ pub(crate) fn sample() -> Plan {
         steps_per_epoch: 2,
         threads: positive(1),
         precision: Precision::Fp32,
+        exact: true,
         checkpoint_every_steps: None,
         data: DataPlan {
             digest: "0".repeat(64),

@@ -105,6 +105,7 @@ pub(crate) fn plan(
         steps_per_epoch: spec.steps_per_epoch,
         threads: recipe.threads,
         precision: settings::precision(recipe.precision).into(),
+        exact: recipe.exact,
         checkpoint_every_steps: recipe.checkpoint.every_steps,
         data: Some(pb::DataPlan {
             digest: origin.data_digest.clone(),
