@@ -7,6 +7,8 @@
 
 mod agreement;
 mod local;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 mod sum;
 
 use std::fmt::Debug;
@@ -86,3 +88,6 @@ pub(super) fn device_error(what: &'static str, error: &dyn std::fmt::Display) ->
     let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
     CollectiveError::Device { what, reason }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,14 @@
 
 mod api;
 mod communicator;
+#[cfg(test)]
+mod fake;
 mod patience;
 mod stream;
 
 use std::time::{Duration, Instant};
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 use tracing::warn;
 
 use self::api::{Api, Float32};
@@ -34,7 +36,8 @@ const ABORT_MOST: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Nccl {
     api: Api,
-    device: Device,
+    /// CUDA's number of the device.
+    index: i32,
 }
 
 impl Nccl {
@@ -42,21 +45,8 @@ impl Nccl {
     ///
     /// # Errors
     /// [`NcclError`], with a hint.
-    pub fn load(device: Device) -> Result<Self, NcclError> {
-        Ok(Self { api: Api::load()?, device })
-    }
-
-    #[cfg(test)]
-    fn with(api: Api) -> Self {
-        Self { api, device: Device::Cpu }
-    }
-
-    /// CUDA's number of the device.
-    fn index(&self) -> i32 {
-        match self.device {
-            Device::Cuda(index) => i32::try_from(index).unwrap_or(i32::MAX),
-            _ => 0,
-        }
+    pub fn load(index: usize) -> Result<Self, NcclError> {
+        Ok(Self { api: Api::load()?, index: i32::try_from(index).unwrap_or(i32::MAX) })
     }
 }
 
@@ -73,7 +63,7 @@ impl Opener for Nccl {
         world_size: usize,
         check: Check<'_>,
     ) -> Result<Box<dyn DeviceLink>, CollectiveError> {
-        let (api, index) = (self.api, self.index());
+        let (api, index) = (self.api, self.index);
         let id = UniqueId::from_bytes(id)
             .ok_or_else(|| failed("meeting", "rank 0 sent no identity of a group".to_owned()))?;
         // Before anything else: NCCL takes the thread's device.
@@ -210,3 +200,6 @@ fn floats(tensor: &Tensor) -> Float32 {
 fn failed(what: &'static str, reason: String) -> CollectiveError {
     CollectiveError::Device { what, reason }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,11 @@
 use tch::Tensor;
 
 use super::error::TrainerError;
-use super::exchange::{Peers, ShardSum, narrow};
+use super::exchange::{Peers, narrow};
 use super::parts::{self, PartSums};
 use super::replica::Replica;
 use super::samples::{Samples, StepSamples};
+use super::sum::Sum;
 use super::trailer::{self, ShardAccount, Trailer};
 use super::{clip, loss};
 use crate::model::Tape;
@@ -25,8 +26,8 @@ pub(super) struct Stepper {
     gradient: Tensor,
     /// Of a shard that is computed in parts.
     part_sums: Option<PartSums>,
-    gradients: ShardSum,
-    statistics: ShardSum,
+    gradients: Sum,
+    statistics: Sum,
 }
 
 /// What a step gave.
@@ -39,21 +40,25 @@ pub(super) struct Outcome {
 }
 
 impl Stepper {
-    pub(super) fn new(plan: &Plan, replica: &Replica, peers: &Peers) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        replica: &Replica,
+        peers: &mut Peers,
+    ) -> Result<Self, TrainerError> {
         let TrainPlan { label_smoothing, accumulate, clip_norm, .. } = plan.train;
         let model = &replica.model;
         let gradient = model.new_gradient();
         let all = 0..model.statistics().numel();
         let part_sums = (accumulate.get() > 1).then(|| PartSums::new(&gradient, model.statistics()));
-        Self {
+        Ok(Self {
             label_smoothing,
             accumulate: accumulate.get(),
             clip_norm,
             part_sums,
-            gradients: ShardSum::new(&gradient, model.buckets(), &peers.group),
-            statistics: ShardSum::new(model.statistics(), vec![all], &peers.group),
+            gradients: Sum::new(&gradient, model.buckets(), plan.exact, peers)?,
+            statistics: Sum::new(model.statistics(), vec![all], plan.exact, peers)?,
             gradient,
-        }
+        })
     }
 
     /// Makes the update at `position`, the same on every member. When any member is asked to pause, all of them learn it

@@ -3,12 +3,14 @@
 //! A link takes all of them. So each says over the host's collective whether its device has one to offer; where all do,
 //! each opens its own, and says whether that worked. One that cannot is no reason to stop: the host's way is always there.
 
+use std::fmt::Debug;
+
 use super::super::error::CollectiveError;
 use super::super::exchange::Collective;
 use super::{Check, DeviceLink};
 
 /// What a member can open a link with.
-pub trait Opener {
+pub trait Opener: Send + Sync + Debug {
     /// What rank 0 has to tell all members first; at most 255 bytes.
     ///
     /// # Errors
