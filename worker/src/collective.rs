@@ -6,8 +6,8 @@
 //! the order in which things arrive never shows. Plain blocking threads: the exchange is the step's barrier.
 
 mod cancel;
-mod error;
 pub mod device;
+mod error;
 pub mod exchange;
 mod frame;
 mod handshake;

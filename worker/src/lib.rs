@@ -17,8 +17,8 @@ pub mod trainer;
 mod verbs;
 
 use std::io::{self, IsTerminal};
-use std::panic::{UnwindSafe, catch_unwind};
 use std::os::unix::process::CommandExt;
+use std::panic::{UnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command as Process, ExitCode};
 
@@ -73,7 +73,9 @@ fn start_logging(directives: &str) -> Result<(), tracing_subscriber::filter::Par
 
 fn join(args: JoinArgs) -> ExitCode {
     let settings = args.settings(std::env::var_os("LOCKSTEP_HOME").map(PathBuf::from));
-    if let Some(variable) = device::missing_environment(settings.device, |name| std::env::var_os(name).is_some()) {
+    if let Some(variable) =
+        device::missing_environment(settings.device, |name| std::env::var_os(name).is_some())
+    {
         let error = start_again(variable);
         warn!(%error, "could not start again with {}={}; results may differ in bits", variable.0, variable.1);
     }

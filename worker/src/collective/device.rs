@@ -24,9 +24,18 @@ use super::error::CollectiveError;
 #[derive(Debug)]
 pub enum Operation {
     /// All at once: to and from these ranks. What one rank sends another arrives in the order of the lists.
-    Exchange { sends: Vec<(usize, Tensor)>, receives: Vec<(usize, Tensor)> },
-    Copy { to: Tensor, from: Tensor },
-    Add { to: Tensor, term: Tensor },
+    Exchange {
+        sends: Vec<(usize, Tensor)>,
+        receives: Vec<(usize, Tensor)>,
+    },
+    Copy {
+        to: Tensor,
+        from: Tensor,
+    },
+    Add {
+        to: Tensor,
+        term: Tensor,
+    },
     Zero(Tensor),
     /// The sum over all members, in whatever order the transport likes.
     AllReduce(Tensor),
@@ -35,13 +44,15 @@ pub enum Operation {
 impl Operation {
     /// Carries it out where it needs no other member, in libtorch's current queue; tells whether it did.
     pub(super) fn run_here(&mut self) -> Result<bool, CollectiveError> {
-        let ran = tch::no_grad(|| match self {
-            Self::Copy { to, from } => to.f_copy_(from),
-            Self::Add { to, term } => to.f_add_(term).map(|_| ()),
-            Self::Zero(tensor) => tensor.f_zero_().map(|_| ()),
-            Self::Exchange { .. } | Self::AllReduce(_) => return Ok(false),
-        }
-        .map(|()| true));
+        let ran = tch::no_grad(|| {
+            match self {
+                Self::Copy { to, from } => to.f_copy_(from),
+                Self::Add { to, term } => to.f_add_(term).map(|_| ()),
+                Self::Zero(tensor) => tensor.f_zero_().map(|_| ()),
+                Self::Exchange { .. } | Self::AllReduce(_) => return Ok(false),
+            }
+            .map(|()| true)
+        });
         ran.map_err(|error| device_error("an addition", &error))
     }
 }

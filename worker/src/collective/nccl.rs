@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use tch::Tensor;
 use tracing::warn;
 
-use self::api::{Api, Float32};
 pub use self::api::NcclError;
+use self::api::{Api, Float32};
 use self::communicator::{Communicator, UniqueId};
 use self::patience::Patience;
 use self::stream::{Event, Stream};
@@ -151,9 +151,9 @@ impl NcclLink {
                 communicator.group(&mut *check, |group| match operation {
                     Operation::Exchange { sends, receives } => {
                         sends.iter().try_for_each(|(to, tensor)| group.send(floats(tensor), *to, stream))?;
-                        receives.iter().try_for_each(|(from, tensor)| {
-                            group.receive(floats(tensor), *from, stream)
-                        })
+                        receives
+                            .iter()
+                            .try_for_each(|(from, tensor)| group.receive(floats(tensor), *from, stream))
                     }
                     Operation::AllReduce(tensor) => group.all_reduce(floats(tensor), stream),
                     Operation::Copy { .. } | Operation::Add { .. } | Operation::Zero(_) => Ok(()),

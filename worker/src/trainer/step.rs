@@ -40,11 +40,7 @@ pub(super) struct Outcome {
 }
 
 impl Stepper {
-    pub(super) fn new(
-        plan: &Plan,
-        replica: &Replica,
-        peers: &mut Peers,
-    ) -> Result<Self, TrainerError> {
+    pub(super) fn new(plan: &Plan, replica: &Replica, peers: &mut Peers) -> Result<Self, TrainerError> {
         let TrainPlan { label_smoothing, accumulate, clip_norm, .. } = plan.train;
         let model = &replica.model;
         let gradient = model.new_gradient();

@@ -41,9 +41,7 @@ impl Sum {
     ) -> Result<(), TrainerError> {
         match self {
             Self::Host(sum) => sum.add(index, shard, values, peers),
-            Self::Device(sum) => {
-                peers.on_devices(|link, check| sum.add(index, shard, values, link, check))
-            }
+            Self::Device(sum) => peers.on_devices(|link, check| sum.add(index, shard, values, link, check)),
         }
     }
 

@@ -35,7 +35,9 @@ pub trait Opener: Send + Sync + Debug {
 pub enum Agreement {
     Device(Box<dyn DeviceLink>),
     /// Through the host. Who stood in the way where some had a GPU, and why, by rank; none where nobody had.
-    Host { reasons: Vec<(usize, String)> },
+    Host {
+        reasons: Vec<(usize, String)>,
+    },
 }
 
 /// A member's word, as it crosses the wire: a byte for its kind, then its text.

@@ -175,7 +175,9 @@ impl Exact {
         let receives = receives.map(|(receive, buffer)| (receive.from, buffer.shallow_clone()));
         let mut operations = exchange(sends.collect(), receives.collect());
         operations.extend(schedule.sums.iter().map(|step| match *step {
-            SumStep::Copy { register: to, leaf: from } => Operation::Copy { to: register(to), from: leaf(from) },
+            SumStep::Copy { register: to, leaf: from } => {
+                Operation::Copy { to: register(to), from: leaf(from) }
+            }
             SumStep::AddLeaf { register: to, leaf: term } => {
                 Operation::Add { to: register(to), term: leaf(term) }
             }

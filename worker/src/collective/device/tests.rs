@@ -40,7 +40,8 @@ fn on_members<T: Send>(blocks: &[Range<u32>], act: impl Fn(&mut TcpMesh, &Group)
 /// Shard `shard`'s values in step `step`: of all magnitudes, so that another order of addition shows.
 fn values(shard: u32, step: u32) -> Tensor {
     let value = |at: usize| {
-        let mixed = (u64::from(shard * 31 + step) * 1_000_003 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed =
+            (u64::from(shard * 31 + step) * 1_000_003 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (((mixed >> 24) as u32 & 0xffff) as f32 - 32_768.0) * 2.0_f32.powi((mixed >> 60) as i32 - 8)
     };
     Tensor::from_slice(&(0..LENGTH).map(value).collect::<Vec<_>>())
@@ -124,7 +125,8 @@ fn one_member_that_cannot_takes_all_through_the_host() {
     let way = |openers: [Option<Result<Rehearsal, String>>; 3]| {
         let found = on_members(&[0..1, 1..2, 2..3], |mesh, group| {
             let opener = openers[group.rank()].as_ref();
-            let opener = opener.map(|opener| opener.as_ref().map(|opener| opener as &dyn Opener).map_err(Clone::clone));
+            let opener = opener
+                .map(|opener| opener.as_ref().map(|opener| opener as &dyn Opener).map_err(Clone::clone));
             match agree(mesh, opener).unwrap() {
                 Agreement::Device(_) => None,
                 Agreement::Host { reasons } => Some(reasons),

@@ -54,11 +54,17 @@ impl std::fmt::Display for Version {
 /// Why GPUs cannot be linked.
 #[derive(Debug, thiserror::Error)]
 pub enum NcclError {
-    #[error("NCCL cannot be loaded ({reason}); hint: pip install nvidia-nccl-cu13, and put the folder of {LIBRARY} in LD_LIBRARY_PATH")]
+    #[error(
+        "NCCL cannot be loaded ({reason}); hint: pip install nvidia-nccl-cu13, and put the folder of {LIBRARY} in LD_LIBRARY_PATH"
+    )]
     Missing { reason: String },
-    #[error("NCCL {0} is too old, {OLDEST} is needed; hint: install a newer nvidia-nccl, or set LD_PRELOAD to its {LIBRARY}")]
+    #[error(
+        "NCCL {0} is too old, {OLDEST} is needed; hint: install a newer nvidia-nccl, or set LD_PRELOAD to its {LIBRARY}"
+    )]
     TooOld(Version),
-    #[error("NCCL {0} crashes when a group is made anew; hint: install 2.28.9 or newer, or set LD_PRELOAD to its {LIBRARY}")]
+    #[error(
+        "NCCL {0} crashes when a group is made anew; hint: install 2.28.9 or newer, or set LD_PRELOAD to its {LIBRARY}"
+    )]
     Crashes(Version),
     #[error("{library} has no {symbol}, so it is another version than this program knows")]
     Symbol { library: &'static str, symbol: &'static str },
@@ -183,7 +189,9 @@ impl Version {
     fn check(self) -> Result<(), NcclError> {
         match self {
             old if old < OLDEST => Err(NcclError::TooOld(old)),
-            crashing if CRASHING[0] <= crashing && crashing <= CRASHING[1] => Err(NcclError::Crashes(crashing)),
+            crashing if CRASHING[0] <= crashing && crashing <= CRASHING[1] => {
+                Err(NcclError::Crashes(crashing))
+            }
             _ => Ok(()),
         }
     }
@@ -218,6 +226,9 @@ mod tests {
     fn a_missing_function_is_named() {
         // The process itself has no CUDA unless libtorch_cuda is loaded, which no test does.
         let error = CudaTable::take(&Library::this(), "the CUDA runtime").unwrap_err().to_string();
-        assert_eq!(error, "the CUDA runtime has no cudaSetDevice, so it is another version than this program knows");
+        assert_eq!(
+            error,
+            "the CUDA runtime has no cudaSetDevice, so it is another version than this program knows"
+        );
     }
 }

@@ -171,8 +171,7 @@ impl Group<'_> {
         let Communicator { api, handle } = self.communicator;
         let peer = c_int::try_from(from).unwrap_or(c_int::MAX);
         // SAFETY: as for `send`; nothing else on the device touches what it writes until it is done.
-        let status =
-            unsafe { (api.nccl.receive)(to.data, to.len, FLOAT32, peer, *handle, stream.handle()) };
+        let status = unsafe { (api.nccl.receive)(to.data, to.len, FLOAT32, peer, *handle, stream.handle()) };
         self.queued(status)
     }
 
@@ -200,7 +199,8 @@ fn told(api: &Api, handle: Handle, status: Status, what: &'static str) -> Result
         return Ok(());
     }
     // SAFETY: both give a C string that lives at least until the next call; the handle is alive or null.
-    let (kind, detail) = unsafe { (said((api.nccl.error_text)(status)), said((api.nccl.last_error)(handle))) };
+    let (kind, detail) =
+        unsafe { (said((api.nccl.error_text)(status)), said((api.nccl.last_error)(handle))) };
     let mut reason = format!("NCCL: {kind}");
     if !detail.is_empty() {
         reason = format!("{reason}: {}", detail.lines().next_back().unwrap_or_default());

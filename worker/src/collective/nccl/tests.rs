@@ -19,10 +19,7 @@ fn opener() -> Nccl {
 }
 
 /// Runs `act` on all members of a group; the results by rank.
-fn on_links<T: Send>(
-    world_size: usize,
-    act: impl Fn(&mut dyn DeviceLink, usize) -> T + Sync,
-) -> Vec<T> {
+fn on_links<T: Send>(world_size: usize, act: impl Fn(&mut dyn DeviceLink, usize) -> T + Sync) -> Vec<T> {
     let id = opener().identify().unwrap();
     thread::scope(|scope| {
         let (act, id) = (&act, &id);
@@ -108,7 +105,10 @@ fn a_peer_that_does_not_come_is_waited_for_as_long_as_it_is_of_use() {
         Some((end, later, aborted))
     });
     let Some((end, later, deeds)) = &ends[0] else { panic!("{ends:?}") };
-    assert!(matches!(end, CollectiveError::Cancelled) && matches!(later, CollectiveError::Closed), "{ends:?}");
+    assert!(
+        matches!(end, CollectiveError::Cancelled) && matches!(later, CollectiveError::Closed),
+        "{ends:?}"
+    );
     assert_eq!((deeds.aborts, deeds.guards), (1, 0), "and libtorch's stream is its own again");
 }
 
@@ -150,7 +150,10 @@ fn a_shared_gpu_is_told_with_a_hint() {
         opener().open(&id, 0, 2, &mut || Ok(())).map(|_| ()).unwrap_err().to_string()
     });
     let said = refused.join().unwrap();
-    assert!(said.contains("Duplicate GPU") && said.contains("hint: ") && said.contains("NCCL_HOSTID"), "{said}");
+    assert!(
+        said.contains("Duplicate GPU") && said.contains("hint: ") && said.contains("NCCL_HOSTID"),
+        "{said}"
+    );
 }
 
 #[test]

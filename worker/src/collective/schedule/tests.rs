@@ -75,7 +75,8 @@ fn execute(blocks: &[Range<u32>], length: usize) -> Vec<Vec<f32>> {
     let shards = blocks.last().unwrap().end;
     let member = |rank| Schedule::new(&Group::new(rank, shards, blocks.to_vec()).unwrap(), length);
     let schedules: Vec<Schedule> = (0..blocks.len()).map(member).collect();
-    let sums = |block: &Range<u32>| tops(block.clone(), shards).into_iter().map(|top| sum(top, length)).collect();
+    let sums =
+        |block: &Range<u32>| tops(block.clone(), shards).into_iter().map(|top| sum(top, length)).collect();
     let tops: Vec<Vec<Vec<f32>>> = blocks.iter().map(sums).collect();
     let mut wires = Wires::default();
     for (rank, schedule) in schedules.iter().enumerate() {
