@@ -7,12 +7,15 @@
 
 mod buffers;
 mod cancel;
+pub mod device;
 mod error;
 pub mod exchange;
 mod frame;
 mod handshake;
 mod memory;
 mod mesh;
+pub mod nccl;
+pub mod schedule;
 mod sharing;
 pub mod tcp;
 pub mod tree;

@@ -37,6 +37,9 @@ pub enum CollectiveError {
     /// An earlier operation failed, so the connections are closed.
     #[error("the connections were closed by an earlier failure")]
     Closed,
+    /// The devices' own way failed.
+    #[error("{what} failed on the device: {reason}")]
+    Device { what: &'static str, reason: String },
     /// This machine refused a thread or a socket option.
     #[error("the operating system refused {what}")]
     System { what: &'static str, source: io::Error },

@@ -176,6 +176,15 @@ pub trait Collective: Send + Debug {
         parts: &[&[u8]],
     ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError>;
 
+    /// Looks without waiting whether the generation still stands: whether a member is gone, or the caller cancelled. For
+    /// who waits for the others by other means.
+    ///
+    /// # Errors
+    /// [`CollectiveError`].
+    fn check(&mut self) -> Result<(), CollectiveError> {
+        Ok(())
+    }
+
     /// Has `observer` told of what sums and gathers wait for.
     fn observe(&mut self, observer: Observer);
 }

@@ -7,6 +7,7 @@
 //! copying them, and starting them costs far less than a step. Whatever fails closes all connections: it wakes
 //! the other threads here, and tells the other members.
 
+mod alive;
 mod reduce;
 mod state;
 
@@ -160,6 +161,10 @@ impl Collective for TcpMesh {
         parts: &[&[u8]],
     ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError> {
         self.operation(|mesh, sequence, failure| mesh.transfer(sequence, failure, source, receivers, parts))
+    }
+
+    fn check(&mut self) -> Result<(), CollectiveError> {
+        self.look_alive()
     }
 
     fn observe(&mut self, observer: Observer) {

@@ -47,7 +47,7 @@ fn collect_tops(node: &Range<u32>, block: &Range<u32>, found: &mut Vec<Range<u32
 }
 
 /// Whether `left` and `right` are the two halves of one node.
-fn are_siblings(left: &Range<u32>, right: &Range<u32>, shards: u32) -> bool {
+pub(crate) fn are_siblings(left: &Range<u32>, right: &Range<u32>, shards: u32) -> bool {
     let mut node = 0..shards;
     while !is_leaf(&node) {
         let middle = middle(&node);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
 
+use crate::collective::device::{Agreement, Alone, Check, DeviceLink, Opener, agree};
 use crate::collective::{Cancel, Collective, CollectiveError, Group, Observer, SumBuffers, TreeSum};
 
 use super::error::{TrainerError, named};
@@ -23,6 +24,8 @@ use crate::model::host_view::{Lent, with_slice};
 pub(super) struct Peers {
     pub(super) group: Group,
     collective: Box<dyn Collective>,
+    /// Where gradients stay on the devices.
+    link: Option<Box<dyn DeviceLink>>,
     /// By rank.
     names: Vec<String>,
     cancel: Cancel,
@@ -44,7 +47,8 @@ impl Peers {
     ) -> Self {
         let watched = pulse.clone();
         collective.observe(Observer::new(move |rank| watched.at(Activity::Exchanging { rank })));
-        Self { group, collective, names, cancel, pause, pulse: pulse.clone(), waited: Duration::ZERO }
+        let (link, pulse, waited) = (None, pulse.clone(), Duration::ZERO);
+        Self { group, collective, link, names, cancel, pause, pulse, waited }
     }
 
     /// An early way out of long computations: nothing else would notice a cancel when there is one member only.
@@ -72,6 +76,50 @@ impl Peers {
     ) -> Result<T, TrainerError> {
         let started = Instant::now();
         let result = operation(&mut *self.collective);
+        self.waited += started.elapsed();
+        self.pulse.at(Activity::Computing);
+        result.map_err(|error| named(error, &self.names))
+    }
+
+    /// Agrees with the other members on the way that sums take from now on. Returns who stood in the way of the devices'
+    /// own, and why.
+    pub(super) fn link_devices(
+        &mut self,
+        opener: Option<&Result<Box<dyn Opener>, String>>,
+    ) -> Result<Vec<String>, TrainerError> {
+        if self.group.world_size() == 1 {
+            self.link = opener.map(|_| Box::new(Alone) as Box<dyn DeviceLink>);
+            return Ok(Vec::new());
+        }
+        let opener = opener.map(|opener| opener.as_deref().map_err(Clone::clone));
+        match self.exchange(|collective| agree(collective, opener))? {
+            Agreement::Device(link) => self.link = Some(link),
+            Agreement::Host { reasons } => {
+                let told = |(rank, reason): (usize, String)| format!("{}: {reason}", self.name(rank));
+                return Ok(reasons.into_iter().map(told).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    pub(super) fn is_linked(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// One operation over the devices' link, which there must be.
+    pub(super) fn on_devices<T>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn DeviceLink, Check<'_>) -> Result<T, CollectiveError>,
+    ) -> Result<T, TrainerError> {
+        let Self { link, collective, cancel, .. } = self;
+        let link = link.as_deref_mut().ok_or(CollectiveError::Closed).map_err(TrainerError::Collective)?;
+        let started = Instant::now();
+        // All wait for all there. Who follows from each to the next comes to the one that does not wait.
+        let rank = (self.group.rank() + 1) % self.group.world_size();
+        self.pulse.at(Activity::Exchanging { rank });
+        let result = operation(link, &mut || {
+            if cancel.is_cancelled() { Err(CollectiveError::Cancelled) } else { collective.check() }
+        });
         self.waited += started.elapsed();
         self.pulse.at(Activity::Computing);
         result.map_err(|error| named(error, &self.names))
