@@ -52,8 +52,10 @@ impl Way {
 
 fn main() {
     let arguments = Arguments::parse();
-    let ways: Vec<Way> =
-        [Way::Shm, Way::Tcp].into_iter().filter(|way| arguments.only.is_none_or(|only| only == *way)).collect();
+    let ways: Vec<Way> = [Way::Shm, Way::Tcp]
+        .into_iter()
+        .filter(|way| arguments.only.is_none_or(|only| only == *way))
+        .collect();
     match arguments.rank {
         Some(rank) => member(&arguments, &ways, rank),
         None => println!("{:#}", report(&arguments, &ways)),

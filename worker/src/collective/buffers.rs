@@ -28,7 +28,8 @@ impl SumBuffers {
         let refused = |source| CollectiveError::System { what: "the memory for sums", source };
         let too_large = || refused(io::ErrorKind::OutOfMemory.into());
         let stride = length.max(1).checked_next_multiple_of(PAGE_FLOATS).ok_or_else(too_large)?;
-        let floats = stride.checked_mul(count.max(tops).max(1)).filter(|floats| *floats < isize::MAX as usize / 8);
+        let floats =
+            stride.checked_mul(count.max(tops).max(1)).filter(|floats| *floats < isize::MAX as usize / 8);
         let floats = floats.ok_or_else(too_large)?;
         let region = match region {
             Some(region) => Arc::clone(region),
@@ -123,7 +124,10 @@ mod tests {
             part.fill(index as f32 + 1.0);
         }
         for index in 0..3 {
-            assert_eq!(buffers.span(index, &(9..13)).get(), [0.0, index as f32 + 1.0, index as f32 + 1.0, 0.0]);
+            assert_eq!(
+                buffers.span(index, &(9..13)).get(),
+                [0.0, index as f32 + 1.0, index as f32 + 1.0, 0.0]
+            );
         }
         assert_eq!(buffers.sum()[11], 1.0);
         assert_eq!((buffers.sum().len(), buffers.sum_mut().len(), buffers.length()), (5000, 5000, 5000));

@@ -134,11 +134,8 @@ pub trait Collective: Send + Debug {
     ///
     /// # Errors
     /// [`CollectiveError`]; the range then holds nothing of use.
-    fn all_reduce_in(
-        &mut self,
-        buffers: &mut SumBuffers,
-        range: Range<usize>,
-    ) -> Result<(), CollectiveError>;
+    fn all_reduce_in(&mut self, buffers: &mut SumBuffers, range: Range<usize>)
+    -> Result<(), CollectiveError>;
 
     /// [`Self::all_reduce_in`] with copies: for what is small, or lies elsewhere.
     ///

@@ -81,8 +81,7 @@ impl Region {
     fn map(file: impl AsFd) -> io::Result<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: as in `private`.
-        let start =
-            unsafe { mmap(ptr::null_mut(), CAPACITY_BYTES, protection, MapFlags::SHARED, file, 0)? };
+        let start = unsafe { mmap(ptr::null_mut(), CAPACITY_BYTES, protection, MapFlags::SHARED, file, 0)? };
         // A dump would carry the whole address space; without the advice that is all.
         // SAFETY: the range was mapped just now.
         let _ = unsafe { madvise(start, CAPACITY_BYTES, Advice::LinuxDontDump) };

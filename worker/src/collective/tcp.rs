@@ -185,7 +185,8 @@ impl Meeting {
     fn settle(&self, mut met: Everybody) -> Result<Everybody, CollectiveError> {
         for (rank, met) in met.iter_mut().enumerate() {
             let Some(met) = met else { continue };
-            met.settle(rank, self.remaining()).map_err(|source| CollectiveError::PeerLost { rank, source })?;
+            met.settle(rank, self.remaining())
+                .map_err(|source| CollectiveError::PeerLost { rank, source })?;
         }
         Ok(met)
     }

@@ -143,9 +143,13 @@ fn any_placement_on_any_hosts_sums_to_the_bits_of_a_world_of_one() {
             for (index, blocks) in placements(world_size, shards).into_iter().enumerate() {
                 // Every shape of hosts meets every placement and every world size, if not every number of shards.
                 let shape = (index + shards as usize) % 3;
-                let sums = on_mesh_sharing(&blocks, |rank| hosts(rank, shape), |mut mesh, group| {
-                    lengths.map(|length| bits(&sum_of_all(&mut mesh, group, length).unwrap()))
-                });
+                let sums = on_mesh_sharing(
+                    &blocks,
+                    |rank| hosts(rank, shape),
+                    |mut mesh, group| {
+                        lengths.map(|length| bits(&sum_of_all(&mut mesh, group, length).unwrap()))
+                    },
+                );
                 assert!(sums.iter().all(|sums| *sums == expected), "{shards} shards as {blocks:?}, {shape}");
             }
         }
@@ -181,12 +185,16 @@ fn strangers_and_former_generations_are_refused_and_the_right_ones_still_get_in(
     let (listeners, peers) = listeners(2);
     let blocks = [0..1, 1..2];
     let mut stale = TcpStream::connect(&peers[0]).unwrap();
-    stale.write_all(&Hello::new(&membership(1, 1, &peers, &blocks), Offer::NONE).unwrap().to_bytes()).unwrap();
+    stale
+        .write_all(&Hello::new(&membership(1, 1, &peers, &blocks), Offer::NONE).unwrap().to_bytes())
+        .unwrap();
     let mut garbage = TcpStream::connect(&peers[0]).unwrap();
     garbage.write_all(&[7; 500]).unwrap();
     let _silent = TcpStream::connect(&peers[0]).unwrap();
     let mut itself = TcpStream::connect(&peers[0]).unwrap();
-    itself.write_all(&Hello::new(&membership(2, 0, &peers, &blocks), Offer::NONE).unwrap().to_bytes()).unwrap();
+    itself
+        .write_all(&Hello::new(&membership(2, 0, &peers, &blocks), Offer::NONE).unwrap().to_bytes())
+        .unwrap();
 
     thread::scope(|scope| {
         for (rank, listener) in listeners.iter().enumerate() {

@@ -145,7 +145,11 @@ impl TreeSum {
         }
         let is_added = self.place(shard);
         let buffer = &mut *buffers[self.stack.len() - 1];
-        if is_added { add(buffer, values) } else { buffer.copy_from_slice(values) }
+        if is_added {
+            add(buffer, values)
+        } else {
+            buffer.copy_from_slice(values)
+        }
         while self.merge() {
             let (sums, terms) = buffers.split_at_mut(self.stack.len());
             if let ([.., sum], [term, ..]) = (sums, terms) {

@@ -182,8 +182,7 @@ impl TcpMesh {
         let mut place = [0; Place::BYTES];
         peer.receive(&mut place)?;
         let place = Place::from_bytes(place);
-        let astray =
-            CollectiveError::Damaged { rank: peer.rank, reason: "its sums lie outside its memory" };
+        let astray = CollectiveError::Damaged { rank: peer.rank, reason: "its sums lie outside its memory" };
         let seen = |index| place.span(region, index, sum.length).map(|span| span.part(own.clone()));
         let tops: Option<Vec<_>> = (0..peer.tops).map(seen).collect();
         let (Some(tops), Some(out)) = (tops, seen(0)) else { return Err(astray) };

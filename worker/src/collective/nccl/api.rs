@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn a_missing_library_is_told_with_a_hint() {
         let error = load_nccl("libnccl-of-nobody.so.2").unwrap_err().to_string();
-        let [reason, hint] = ["NCCL cannot be loaded (libnccl-of-nobody.so.2: ", "hint: pip install nvidia-nccl"];
+        let [reason, hint] =
+            ["NCCL cannot be loaded (libnccl-of-nobody.so.2: ", "hint: pip install nvidia-nccl"];
         assert!(error.starts_with(reason) && error.contains(hint), "{error}");
     }
 

@@ -35,7 +35,8 @@ fn on_links<T: Send>(world_size: usize, act: impl Fn(&mut dyn DeviceLink, usize)
 }
 
 fn values(shard: u32) -> Tensor {
-    let value = |at: usize| (at as f32 + 0.1).powi(shard as i32 % 5) * if at % 2 == 0 { -1e3 } else { 0.3 };
+    let value =
+        |at: usize| (at as f32 + 0.1).powi(shard as i32 % 5) * if at.is_multiple_of(2) { -1e3 } else { 0.3 };
     Tensor::from_slice(&(0..LENGTH).map(value).collect::<Vec<_>>())
 }
 

@@ -65,7 +65,9 @@ fn parts_are_summed_in_place_and_leave_the_rest_alone() {
         }
         let beyond = mesh.all_reduce_in(&mut buffers, 0..length + 1);
         assert!(matches!(beyond, Err(CollectiveError::Length { .. })));
-        assert!([&buffers.sum()[..part.start], &buffers.sum()[part.end..]].concat().iter().all(|v| *v == 9.0));
+        assert!(
+            [&buffers.sum()[..part.start], &buffers.sum()[part.end..]].concat().iter().all(|v| *v == 9.0)
+        );
         bits(&buffers.sum()[part.clone()])
     });
     let alone = Group::new(0, 4, vec![0..4; 1]).unwrap();
@@ -89,36 +91,40 @@ fn buffers_of_another_group_are_refused() {
 fn called_off(blocks: &[Range<u32>], called_off: usize) -> Vec<CollectiveError> {
     let ((cancels, to_cancel), (stands, released)) = (channel::<Cancel>(), channel::<()>());
     let (to_cancel, released) = (Mutex::new(to_cancel), Mutex::new(Some(released)));
-    on_mesh_cancelled(blocks, |_| Sharing::offered(), |mut mesh, group, cancel| {
-        if mesh.rank() == called_off {
-            cancels.send(cancel.clone()).unwrap();
-        }
-        match mesh.rank() {
-            0 => {
-                let cancel = to_cancel.lock().unwrap().recv_timeout(DEADLINE).unwrap();
-                let (stands, waits) = (stands.clone(), AtomicUsize::new(0));
-                mesh.observe(Observer::new(move |rank| {
-                    // First for the tops, then for the chunk.
-                    if rank == 1 && waits.fetch_add(1, Ordering::SeqCst) == 1 {
-                        cancel.cancel();
-                        let _ = stands.send(());
-                    }
-                }));
+    on_mesh_cancelled(
+        blocks,
+        |_| Sharing::offered(),
+        |mut mesh, group, cancel| {
+            if mesh.rank() == called_off {
+                cancels.send(cancel.clone()).unwrap();
             }
-            1 => {
-                let released = Mutex::new(released.lock().unwrap().take());
-                mesh.observe(Observer::new(move |_| {
-                    if let Some(released) = released.lock().unwrap().take() {
-                        released.recv_timeout(DEADLINE).unwrap();
-                    }
-                }));
+            match mesh.rank() {
+                0 => {
+                    let cancel = to_cancel.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+                    let (stands, waits) = (stands.clone(), AtomicUsize::new(0));
+                    mesh.observe(Observer::new(move |rank| {
+                        // First for the tops, then for the chunk.
+                        if rank == 1 && waits.fetch_add(1, Ordering::SeqCst) == 1 {
+                            cancel.cancel();
+                            let _ = stands.send(());
+                        }
+                    }));
+                }
+                1 => {
+                    let released = Mutex::new(released.lock().unwrap().take());
+                    mesh.observe(Observer::new(move |_| {
+                        if let Some(released) = released.lock().unwrap().take() {
+                            released.recv_timeout(DEADLINE).unwrap();
+                        }
+                    }));
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        let error = sum_of_all(&mut mesh, group, 1000).unwrap_err();
-        assert!(mesh.all_gather(b"").is_err());
-        error
-    })
+            let error = sum_of_all(&mut mesh, group, 1000).unwrap_err();
+            assert!(mesh.all_gather(b"").is_err());
+            error
+        },
+    )
 }
 
 #[test]
