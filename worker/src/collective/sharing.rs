@@ -80,7 +80,7 @@ impl Sharing {
 
     fn new() -> io::Result<Self> {
         let mut mark = [0; MARK_BYTES];
-        OsRng.try_fill_bytes(&mut mark).map_err(io::Error::other)?;
+        OsRng.try_fill_bytes(&mut mark).map_err(|error| io::Error::other(error.to_string()))?;
         let region = Region::shared(mark)?;
         let handle = region.handle().ok_or(ErrorKind::Unsupported)?;
         let offer = Offer { host: host()?, pid: std::process::id(), handle, mark };

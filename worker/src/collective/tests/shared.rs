@@ -88,7 +88,7 @@ fn buffers_of_another_group_are_refused() {
 
 /// What comes of a sum in which this member is called off at the moment when rank 0 waits for rank 1's chunk: rank 1 has
 /// told where its tops lie, and then stands still until that has happened.
-fn called_off(blocks: &[Range<u32>], called_off: usize) -> Vec<CollectiveError> {
+fn called_off(blocks: &[Range<u32>], called_off: usize) -> Vec<Result<(), CollectiveError>> {
     let ((cancels, to_cancel), (stands, released)) = (channel::<Cancel>(), channel::<()>());
     let (to_cancel, released) = (Mutex::new(to_cancel), Mutex::new(Some(released)));
     on_mesh_cancelled(
@@ -120,9 +120,9 @@ fn called_off(blocks: &[Range<u32>], called_off: usize) -> Vec<CollectiveError> 
                 }
                 _ => {}
             }
-            let error = sum_of_all(&mut mesh, group, 1000).unwrap_err();
+            let result = sum_of_all(&mut mesh, group, 1000).map(drop);
             assert!(mesh.all_gather(b"").is_err());
-            error
+            result
         },
     )
 }
@@ -130,16 +130,18 @@ fn called_off(blocks: &[Range<u32>], called_off: usize) -> Vec<CollectiveError> 
 #[test]
 fn a_peers_death_between_its_tops_and_its_chunk_ends_the_sum() {
     // To the others, a member that closes its connections is a dead one.
-    let errors = called_off(&[0..1, 1..2, 2..3], 1);
-    assert!(matches!(errors[1], CollectiveError::Cancelled), "{errors:?}");
-    for error in [&errors[0], &errors[2]] {
-        assert!(matches!(error, CollectiveError::PeerLost { .. }), "{errors:?}");
+    let results = called_off(&[0..1, 1..2, 2..3], 1);
+    assert!(matches!(results[1], Err(CollectiveError::Cancelled)), "{results:?}");
+    for result in [&results[0], &results[2]] {
+        assert!(matches!(result, Err(CollectiveError::PeerLost { .. })), "{results:?}");
     }
 }
 
 #[test]
 fn cancel_ends_the_wait_for_a_chunk() {
-    let errors = called_off(&[0..1, 1..2], 0);
-    assert!(matches!(errors[0], CollectiveError::Cancelled), "{errors:?}");
-    assert!(matches!(errors[1], CollectiveError::PeerLost { rank: 0, .. }), "{errors:?}");
+    let results = called_off(&[0..1, 1..2], 0);
+    assert!(matches!(results[0], Err(CollectiveError::Cancelled)), "{results:?}");
+    // The other one may have all that it needs by then; it notices with the next operation at the latest.
+    let lost = |error: &CollectiveError| matches!(error, CollectiveError::PeerLost { rank: 0, .. });
+    assert!(results[1].as_ref().err().is_none_or(lost), "{results:?}");
 }
