@@ -39,6 +39,7 @@ def main():
     path = chosen.json or inputs.REPOSITORY / "target" / "bench" / f"{now:%Y%m%d-%H%M%S}.json"
 
     given = inputs.from_environment(python, chosen.quick)
+    given.lock()
     found = {
         "machine": report.machine(),
         "commit": report.commit(),
@@ -60,12 +61,16 @@ def main():
         say(f"warning: the machine is busy (load {found['machine']['load_before']:.1f}): figures will be worse and uneven")
 
     maker = works.Works(lockstep, pytorch.PyTorch(python, given.reference, given), given, binaries, chosen.quick)
-    for name in chosen.works or works.NAMES:
-        contest = Contest(maker.make(name))
-        for number in range(rounds):
-            contest.round(number, sides, teller(name, number, contest.work.measure.unit))
-            found["works"][name] = contest.report()
-            report.write(path, found)
+    try:
+        for name in chosen.works or works.NAMES:
+            contest = Contest(maker.make(name))
+            for number in range(rounds):
+                contest.round(number, sides, teller(name, number, contest.work.measure.unit))
+                found["works"][name] = contest.report()
+                report.write(path, found)
+    finally:
+        if lockstep:
+            lockstep.clear()
     print(report.table(found))
     say(f"\n{path}")
     failed = any("failed" in row for work in found["works"].values() for row in work["raw"])

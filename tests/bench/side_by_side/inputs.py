@@ -1,5 +1,6 @@
 """What both sides take in: CIFAR-10 and initial weights, made once into a cache folder outside the repository."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -30,9 +31,17 @@ class Inputs:
     def test(self):
         return 500 if self.quick else 10_000
 
+    def lock(self):
+        """Held until this program ends: two measurements at once are none."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.held = (self.cache / ".lock").open("w")
+        try:
+            fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Failed(f"another measurement is under way with {self.cache}") from None
+
     def make(self):
         """Makes what is missing. A file under its final name is whole."""
-        self.cache.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
             aside = self.data.with_name(self.data.name + ".part")
             script = self.shared / "data" / "make-cifar10"

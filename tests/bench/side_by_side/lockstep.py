@@ -26,9 +26,12 @@ class Lockstep:
         self.homes = inputs.cache / "homes"
         self.homes.mkdir(parents=True, exist_ok=True)
         # What a crash of this program left.
+        self.clear()
+        self.filled = None
+
+    def clear(self):
         for left in self.homes.iterdir():
             shutil.rmtree(left)
-        self.filled = None
 
     def train(self, settings, log="info", home=None):
         """A run under way: the process, and the run's folder."""
