@@ -15,7 +15,7 @@ use crate::collective::error::CollectiveError;
 pub(crate) struct Rehearsal {
     shared: Arc<Shared>,
     /// This one cannot open its link.
-    pub(crate) is_broken: bool,
+    is_broken: bool,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +28,11 @@ struct Shared {
 }
 
 impl Rehearsal {
+    /// A member that is ready to meet there, and then fails to.
+    pub(crate) fn broken(&self) -> Self {
+        Self { is_broken: true, ..self.clone() }
+    }
+
     /// How many exchanges went this way.
     pub(crate) fn operations(&self) -> u64 {
         self.shared.operations.load(Ordering::SeqCst)

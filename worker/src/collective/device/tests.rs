@@ -132,7 +132,7 @@ fn one_member_that_cannot_takes_all_through_the_host() {
                 Agreement::Host { reasons } => Some(reasons),
             }
         });
-        assert!(found.iter().all(|found| *found == found[0]), "{found:?}");
+        assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
         found[0].clone()
     };
     let meeting = Rehearsal::default();
@@ -142,7 +142,7 @@ fn one_member_that_cannot_takes_all_through_the_host() {
     assert_eq!(way([able(), None, able()]), Some(vec![(1, "it computes on the CPU".to_owned())]));
     let unable = || Some(Err("NCCL is too old".to_owned()));
     assert_eq!(way([unable(), able(), able()]), Some(vec![(0, "NCCL is too old".to_owned())]));
-    let broken = Some(Ok(Rehearsal { is_broken: true, ..meeting.clone() }));
+    let broken = Some(Ok(meeting.broken()));
     let failed = "meeting failed on the device: as planned".to_owned();
     assert_eq!(way([able(), able(), broken]), Some(vec![(2, failed)]));
 }

@@ -146,7 +146,7 @@ pub(super) struct Api {
 impl Api {
     pub(super) fn load() -> Result<Self, NcclError> {
         let process = Library::this();
-        let nccl = load_nccl()?;
+        let nccl = load_nccl(LIBRARY)?;
         version_of(&nccl)?.check()?;
         let table = NcclTable::take(&nccl, LIBRARY)?;
         // What the tables point to must stay.
@@ -160,14 +160,14 @@ impl Api {
 }
 
 /// The copy that libtorch uses, else the one that the system finds.
-fn load_nccl() -> Result<Library, NcclError> {
+fn load_nccl(name: &str) -> Result<Library, NcclError> {
     let process = Library::this();
     // SAFETY: the symbol is only looked for.
     if unsafe { process.get::<Handle>(b"ncclGetVersion\0") }.is_ok() {
         return Ok(process);
     }
     // SAFETY: NCCL's initialisers ask nothing of their caller.
-    let opened = unsafe { Library::open(Some(LIBRARY), RTLD_NOW | RTLD_GLOBAL) };
+    let opened = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) };
     opened.map_err(|error| {
         let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         NcclError::Missing { reason: text.lines().next().unwrap_or_default().to_owned() }
@@ -220,6 +220,13 @@ mod tests {
         assert!(old.starts_with("NCCL 2.17.3 is too old, 2.18.0 is needed; hint: "), "{old}");
         let crashing = Version(22_805).check().unwrap_err().to_string();
         assert!(crashing.contains("2.28.5 crashes") && crashing.contains("2.28.9"), "{crashing}");
+    }
+
+    #[test]
+    fn a_missing_library_is_told_with_a_hint() {
+        let error = load_nccl("libnccl-of-nobody.so.2").unwrap_err().to_string();
+        let [reason, hint] = ["NCCL cannot be loaded (libnccl-of-nobody.so.2: ", "hint: pip install nvidia-nccl"];
+        assert!(error.starts_with(reason) && error.contains(hint), "{error}");
     }
 
     #[test]
