@@ -232,11 +232,9 @@ mod tests {
 
     #[test]
     fn a_missing_function_is_named() {
-        // The process itself has no CUDA unless libtorch_cuda is loaded, which no test does.
-        let error = CudaTable::take(&Library::this(), "the CUDA runtime").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the CUDA runtime has no cudaSetDevice, so it is another version than this program knows"
-        );
+        // The program is linked with no NCCL; libtorch_cpu may bring the CUDA runtime along.
+        let error = NcclTable::take(&Library::this(), LIBRARY).unwrap_err().to_string();
+        let expected = "libnccl.so.2 has no ncclGetUniqueId, so it is another version than this program knows";
+        assert_eq!(error, expected);
     }
 }
