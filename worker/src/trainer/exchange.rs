@@ -116,7 +116,7 @@ struct Part {
 }
 
 impl ShardSum {
-    /// For tensors shaped like `like`, which `ranges` cover.
+    /// For those `ranges` of tensors shaped like `like`; all else is zero in the sum.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -128,7 +128,8 @@ impl ShardSum {
         let local = || TreeSum::new(peers.group.shards(), peers.group.block());
         let (depth, sole) = (local().depth(), peers.group.block().len() == 1);
         let parts = ranges.into_iter().map(|range| Part { range, local: local() }).collect();
-        let buffers = peers.exchange(|collective| collective.buffers(depth, like.numel()))?;
+        let mut buffers = peers.exchange(|collective| collective.buffers(depth, like.numel()))?;
+        buffers.sum_mut().fill(0.0);
         let on_device = (like.device() != Device::Cpu).then(|| like.zeros_like());
         Ok(Self { parts, sole, buffers: Lent::new(buffers, SumBuffers::sum_mut), on_device })
     }
