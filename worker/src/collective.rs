@@ -2,8 +2,9 @@
 //!
 //! Floating-point addition is not associative, so a sum's bits depend on how its terms are bracketed. Here
 //! they are bracketed by one fixed binary tree over the run's shards ([`tree`]); members add whole sub-trees
-//! of it locally and exchange only the tops ([`exchange`], over TCP in [`tcp`]). Addition is commutative, so
-//! the order in which things arrive never shows. Plain blocking threads: the exchange is the step's barrier.
+//! of it locally and exchange only the tops ([`exchange`]), over TCP ([`tcp`]) or, on one host, by reading each other's
+//! memory. Addition is commutative, so the order in which things arrive never shows. Plain blocking threads: the
+//! exchange is the step's barrier.
 
 mod buffers;
 mod cancel;

@@ -176,7 +176,8 @@ impl ShardSum {
         let local = || TreeSum::new(peers.group.shards(), peers.group.block());
         let (depth, sole) = (local().depth(), peers.group.block().len() == 1);
         let parts = ranges.into_iter().map(|range| Part { range, local: local() }).collect();
-        let buffers = peers.exchange(|collective| collective.buffers(depth, like.numel()))?;
+        let mut buffers = peers.exchange(|collective| collective.buffers(depth, like.numel()))?;
+        buffers.sum_mut().fill(0.0);
         let on_device = (like.device() != Device::Cpu).then(|| like.zeros_like());
         Ok(Self { parts, sole, buffers: Lent::new(buffers, SumBuffers::sum_mut), on_device })
     }
