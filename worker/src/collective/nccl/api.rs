@@ -234,7 +234,8 @@ mod tests {
     fn a_missing_function_is_named() {
         // The program is linked with no NCCL; libtorch_cpu may bring the CUDA runtime along.
         let error = NcclTable::take(&Library::this(), LIBRARY).unwrap_err().to_string();
-        let expected = "libnccl.so.2 has no ncclGetUniqueId, so it is another version than this program knows";
+        let expected =
+            "libnccl.so.2 has no ncclGetUniqueId, so it is another version than this program knows";
         assert_eq!(error, expected);
     }
 }
