@@ -65,9 +65,7 @@ def main():
         for name in chosen.works or works.NAMES:
             contest = Contest(maker.make(name))
             for number in range(rounds):
-                contest.round(number, sides, teller(name, number, contest.work.measure.unit))
-                found["works"][name] = contest.report()
-                report.write(path, found)
+                contest.round(number, sides, teller(path, found, contest, number))
     finally:
         if lockstep:
             lockstep.clear()
@@ -85,9 +83,15 @@ def built():
     return inputs.REPOSITORY / "target" / "release"
 
 
-def teller(work, number, unit):
+def teller(path, found, contest, number):
+    """Says what came out of each measurement at once, and keeps it."""
+    work = contest.work
+
     def tell(one, figure, failure):
-        say(f"{work}, round {number + 1}: {one.name}: " + (failure or f"{report.number(figure)} {unit}"))
+        came_out = failure or f"{report.number(figure)} {work.measure.unit}"
+        say(f"{work.name}, round {number + 1}: {one.name}: {came_out}")
+        found["works"][work.name] = contest.report()
+        report.write(path, found)
 
     return tell
 
