@@ -2,6 +2,9 @@
 //!
 //! Members come here at different times, and connections of a former generation may still be knocking, so the
 //! acceptor refuses what does not fit and keeps waiting, and the dialer tries again until its time is up.
+//!
+//! One connection per pair, with the kernel's own buffers, which grow as needed. Fixed ones of 1 or 4 MiB, and two or four
+//! connections, were tried with sums of 94 MB between two processes: 150 to 170 ms of processor time instead of 147.
 
 mod caller;
 
