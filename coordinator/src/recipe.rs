@@ -28,8 +28,8 @@ pub use choice::{
 pub use error::RecipeError;
 pub use layer::Origin;
 pub use settings::{
-    Augment, Cache, Checkpoint, Data, Group, IMAGE_SIZES, Model, Optimizer, Schedule, Select, Train, Unfreeze,
-    Validation, Weights,
+    Augment, Cache, Checkpoint, Data, Group, IMAGE_SIZES, Model, Optimizer, Schedule, Select, Train,
+    Unfreeze, Validation, Weights,
 };
 
 use crate::freezing::{self, Phase};

@@ -28,10 +28,13 @@ fn three_workers_and_one_give_the_same_bits_behind_a_cached_prefix() {
     let run = home.run();
     assert_eq!(run.outcome(), one.outcome);
     assert_eq!(run.status()["test"], one.status["test"]);
-    let names = blocks(&home.path().join("cache")).into_iter().map(|path| path.file_name().unwrap().to_owned());
+    let names =
+        blocks(&home.path().join("cache")).into_iter().map(|path| path.file_name().unwrap().to_owned());
     let expected = ["train-mirrored-00000", "train-plain-00000", "val-plain-00000"];
     assert_eq!(names.collect::<Vec<_>>(), expected);
-    assert!(run.log("worker-0").contains("the frozen prefix is cached: the outputs of layer1 are computed once"));
+    assert!(
+        run.log("worker-0").contains("the frozen prefix is cached: the outputs of layer1 are computed once")
+    );
 }
 
 #[test]

@@ -45,8 +45,8 @@ pub(crate) use self::error::panic_line;
 pub use self::error::{FailureKind, TrainerError};
 use self::idle::Trainer;
 pub use self::message::{
-    Begin, CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Kept, Ledger, Peer, PrefixTold, Progress, Report,
-    Reporter, SessionGone, Snapshot, Start, Started, Verdict,
+    Begin, CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Kept, Ledger, Peer, PrefixTold,
+    Progress, Report, Reporter, SessionGone, Snapshot, Start, Started, Verdict,
 };
 pub use self::metrics::{BlockMetrics, Metrics};
 pub use self::pulse::Pulse;

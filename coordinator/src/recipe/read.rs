@@ -13,8 +13,8 @@ use super::error::RecipeError;
 use super::layer::{Layers, Origin, shown};
 use super::reader::Reader;
 use super::{
-    Augment, Cache, Checkpoint, Data, IMAGE_SIZES, Model, Optimizer, Recipe, Schedule, Select, Validation, Weights,
-    validate,
+    Augment, Cache, Checkpoint, Data, IMAGE_SIZES, Model, Optimizer, Recipe, Schedule, Select, Validation,
+    Weights, validate,
 };
 use crate::nearest::nearest;
 

@@ -118,9 +118,9 @@ impl TrainerError {
             | Self::Elsewhere { .. }
             | Self::Collective(_)
             | Self::Trailer(_) => FailureKind::Cluster,
-            Self::Activations(_)
-            | Self::Device(_)
-            | Self::Torch(_) | Self::Model(ModelError::Torch(_)) => FailureKind::Worker,
+            Self::Activations(_) | Self::Device(_) | Self::Torch(_) | Self::Model(ModelError::Torch(_)) => {
+                FailureKind::Worker
+            }
             _ => FailureKind::Run,
         }
     }
@@ -132,7 +132,9 @@ impl TrainerError {
             Self::PeerLost { worker, .. } | Self::PeerAstray { worker, .. } => vec![worker.clone()],
             Self::PeersMissing { workers, .. } => workers.clone(),
             // The next generation computes them again.
-            Self::Collective(_) | Self::Trailer(_) | Self::Elsewhere { .. } | Self::Activations(_) => Vec::new(),
+            Self::Collective(_) | Self::Trailer(_) | Self::Elsewhere { .. } | Self::Activations(_) => {
+                Vec::new()
+            }
             _ => return Ends::Trainer,
         };
         Ends::Generation(Broken { blames, reason: self.to_string() })

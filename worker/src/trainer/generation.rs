@@ -21,7 +21,8 @@ use super::held::Held;
 use super::inputs::Inputs;
 use super::memory;
 use super::message::{
-    Command, EpochReport, EvalReport, Evaluate, Kept, PrefixTold, Report, Reporter, Snapshot, Started, Verdict,
+    Command, EpochReport, EvalReport, Evaluate, Kept, PrefixTold, Report, Reporter, Snapshot, Started,
+    Verdict,
 };
 use super::prefix::{Filled, Prefix};
 use super::progress::ProgressMeter;

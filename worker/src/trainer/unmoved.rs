@@ -113,8 +113,7 @@ mod tests {
     fn model(trained: &[&str]) -> ResNet {
         let trainable = Trainable::Named(trained.iter().map(|&name| name.to_owned()).collect());
         let freezing = Freezing { trainable, frozen_batch_norm: FrozenBatchNorm::Eval };
-        let mut model =
-            ResNet::new(ModelSpec::new(ModelName::Resnet18, 3), &freezing, Device::Cpu).unwrap();
+        let mut model = ResNet::new(ModelSpec::new(ModelName::Resnet18, 3), &freezing, Device::Cpu).unwrap();
         model.init(7);
         model
     }
@@ -146,7 +145,8 @@ mod tests {
         assert_eq!(afresh.digest(&model), frozen, "training leaves it alone");
         assert_ne!(afresh.weights_digest(&model), weights);
         let state = model.state();
-        let mut statistic = state.iter().find(|(name, _)| name == "bn1.running_mean").unwrap().1.shallow_clone();
+        let mut statistic =
+            state.iter().find(|(name, _)| name == "bn1.running_mean").unwrap().1.shallow_clone();
         let _ = statistic.g_add_scalar_(1.0);
         model.load_state(&state, crate::model::HeadPolicy::Strict).unwrap();
         assert_ne!(Unmoved::default().digest(&model), frozen);

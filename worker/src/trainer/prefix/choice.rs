@@ -25,7 +25,8 @@ pub(super) fn choose(plan: &Plan, model: &ResNet) -> Result<Views, Uncached> {
         return Err(Uncached::Off);
     }
     if model.boundary() == 0 {
-        let stem_trains = model.parameters().iter().take(STEM_PARAMETERS).any(|parameter| parameter.trainable);
+        let stem_trains =
+            model.parameters().iter().take(STEM_PARAMETERS).any(|parameter| parameter.trainable);
         return Err(if stem_trains { Uncached::FirstLayerTrains } else { Uncached::NormsMove });
     }
     if let Some(what) = plan.augment.variation() {
@@ -50,7 +51,9 @@ impl fmt::Display for Uncached {
         match self {
             Self::Off => f.write_str("cache.prefix is \"off\""),
             Self::FirstLayerTrains => f.write_str("the first layer is trained"),
-            Self::NormsMove => f.write_str("frozen BatchNorm layers move (train.frozen_batch_norm = \"train\")"),
+            Self::NormsMove => {
+                f.write_str("frozen BatchNorm layers move (train.frozen_batch_norm = \"train\")")
+            }
             Self::Varying(what) => write!(f, "{what} change the pictures before it"),
             Self::TooLarge { bytes } => write!(f, "it would take {:.0} GB", *bytes as f64 / 1e9),
         }

@@ -14,13 +14,7 @@ const FORMAT: &str = "prefix 1";
 pub(super) type Key = [u8; 32];
 
 /// The key of `tables` in blocks of `block_rows`, by a network whose frozen values have the digest `frozen`.
-pub(super) fn key(
-    plan: &Plan,
-    model: &ResNet,
-    frozen: [u8; 32],
-    tables: &[Table],
-    block_rows: usize,
-) -> Key {
+pub(super) fn key(plan: &Plan, model: &ResNet, frozen: [u8; 32], tables: &[Table], block_rows: usize) -> Key {
     let device = match model.device() {
         Device::Cpu => "cpu",
         _ => "cuda",

@@ -64,7 +64,8 @@ pub(super) fn lay_out(splits: &[(Split, &[u32], Views)], block_rows: usize) -> (
             for (index, start) in (0..ids.len()).step_by(block_rows).enumerate() {
                 let samples = start..(start + block_rows).min(ids.len());
                 let rows = view * ids.len() + samples.start..view * ids.len() + samples.end;
-                let name = format!("{}-{}-{index:05}", word(split), if mirrored { "mirrored" } else { "plain" });
+                let name =
+                    format!("{}-{}-{index:05}", word(split), if mirrored { "mirrored" } else { "plain" });
                 blocks.push(Block { table: number, rows, samples, mirrored, name });
             }
         }

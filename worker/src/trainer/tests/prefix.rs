@@ -56,13 +56,15 @@ fn members_without_a_common_folder_send_each_other_their_blocks() {
     let expected = result(&plan, &dataset().1, &[2]);
     // The first has all of it, the others nothing.
     assert_eq!(result(&plan, &homes[0].1, &[2]), expected);
-    let spawned = homes.iter().enumerate().map(|(rank, (_, path))| spawn(&plan, path, &format!("worker-{rank}")));
+    let spawned =
+        homes.iter().enumerate().map(|(rank, (_, path))| spawn(&plan, path, &format!("worker-{rank}")));
     let mut members: Vec<Member> = spawned.collect();
     let formation = Formation { generation: 1, shards: &[1, 1, 0], ..Formation::default() };
     form(&mut members.iter_mut().collect::<Vec<_>>(), formation);
     assert_eq!(essence(&mut members), expected);
     members.into_iter().for_each(|member| member.end().unwrap());
-    let contents = |path: &Path| blocks(path).iter().map(|block| fs::read(block).unwrap()).collect::<Vec<_>>();
+    let contents =
+        |path: &Path| blocks(path).iter().map(|block| fs::read(block).unwrap()).collect::<Vec<_>>();
     for (_, path) in &homes[1..] {
         assert_eq!(contents(path), contents(&homes[0].1));
     }
@@ -116,7 +118,10 @@ fn members_pause_and_a_lost_one_is_missed_while_blocks_are_computed() {
     let (_dir, path) = dataset();
     let mut members = [spawn(&plan, &path, "worker-0"), spawn(&plan, &path, "worker-1")];
     let [first, second] = &mut members;
-    form(&mut [first, second], Formation { generation: 1, shards: &[1, 1], pause: true, ..Formation::default() });
+    form(
+        &mut [first, second],
+        Formation { generation: 1, shards: &[1, 1], pause: true, ..Formation::default() },
+    );
     for member in [&*first, second] {
         assert_eq!(member.idle(1).position, Some(Position::default()), "before the first step");
     }
