@@ -19,4 +19,6 @@ step 'lints'
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step 'tests'
 cargo test --workspace --locked --quiet
+step "the bench's arithmetic"
+PYTHONPATH=tests/bench python3 -m unittest discover --quiet -s tests/bench/side_by_side -t tests/bench
 step 'passed'

@@ -1,6 +1,6 @@
 //! The weights are a function of the recipe, not of the cluster; no sample is lost or repeated.
 
-use crate::recipes::{FULL, Finished, HEAD, PARTIAL, Recipe, STEPS, THREE_SHARDS};
+use crate::recipes::{FULL, Finished, HALF, HEAD, PARTIAL, Recipe, STEPS, THREE_SHARDS};
 use crate::run_files::table;
 
 /// Compares everything that a recipe decides.
@@ -26,6 +26,11 @@ fn two_workers_and_one_give_the_same_bits_with_frozen_layers() {
 }
 
 #[test]
+fn two_workers_and_one_give_the_same_bits_in_bfloat16() {
+    same_bits(&HALF, 2);
+}
+
+#[test]
 fn three_workers_and_one_give_the_same_bits() {
     same_bits(&THREE_SHARDS, 3);
 }
@@ -33,7 +38,8 @@ fn three_workers_and_one_give_the_same_bits() {
 #[test]
 fn other_settings_give_other_weights() {
     // Or else the comparisons here would compare nothing.
-    let models = [&FULL, &PARTIAL, &THREE_SHARDS, &HEAD].map(|recipe| &recipe.undisturbed().outcome.model);
+    let models =
+        [&FULL, &HALF, &PARTIAL, &THREE_SHARDS, &HEAD].map(|recipe| &recipe.undisturbed().outcome.model);
     for (index, model) in models.iter().enumerate() {
         assert!(!models[..index].contains(model));
     }

@@ -95,6 +95,22 @@ pub(crate) static FULL: Recipe = Recipe::new(&[
     "optimizer.nesterov=true",
 ]);
 
+/// [`FULL`] with activations and convolutions in bfloat16.
+pub(crate) static HALF: Recipe = Recipe::new(&[
+    "data.name=shapes",
+    "data.train=118",
+    "data.validation=16",
+    "data.test=20",
+    "model.name=resnet18",
+    "batch=24",
+    "shards=2",
+    "epochs=2",
+    "schedule.t_max=4",
+    "optimizer.lr=0.01",
+    "optimizer.momentum=0.9",
+    "precision=bf16",
+]);
+
 /// Two epochs with everything below the last stage frozen.
 pub(crate) static PARTIAL: Recipe = Recipe::new(&[
     "data.name=shapes",

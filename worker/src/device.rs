@@ -4,9 +4,12 @@
 //! run time, and only when somebody asks for a GPU: it takes a second and a gigabyte.
 
 mod cuda_library;
+mod kernels;
 
 use std::fmt;
 use std::str::FromStr;
+
+pub use self::kernels::choose_kernels;
 
 /// The libtorch whose interface the bindings were generated for; they refuse to be built against another.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
@@ -51,6 +54,11 @@ pub enum DeviceError {
     NoGpu,
     #[error("there is no cuda:{index}; the devices are cuda:0 to cuda:{}", count - 1)]
     NoSuchGpu { index: usize, count: usize },
+    #[error(
+        "libtorch has no {symbol}, so it cannot be told to compute the same bits every time; hint: use libtorch \
+         {LIBTORCH_VERSION}, or set `exact = false` in the recipe"
+    )]
+    Inexact { symbol: &'static str },
 }
 
 /// Makes a device ready for libtorch.
@@ -64,6 +72,15 @@ pub fn open(name: DeviceName) -> Result<tch::Device, DeviceError> {
         count if index >= count => Err(DeviceError::NoSuchGpu { index, count }),
         _ => Ok(tch::Device::Cuda(index)),
     }
+}
+
+/// What this process needs in its environment before it starts to use the device, and lacks.
+pub fn missing_environment(
+    device: DeviceName,
+    is_set: impl Fn(&str) -> bool,
+) -> Option<(&'static str, &'static str)> {
+    let wanted = matches!(device, DeviceName::Cuda(_)).then_some(kernels::WORKSPACE);
+    wanted.filter(|(name, _)| !is_set(name))
 }
 
 /// All devices, and why there is no GPU among them.
@@ -85,6 +102,14 @@ fn cuda_count() -> Result<usize, DeviceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gpus_alone_need_an_environment_and_what_is_set_stays() {
+        let gpu = DeviceName::Cuda(1);
+        assert_eq!(missing_environment(gpu, |_| false), Some(("CUBLAS_WORKSPACE_CONFIG", ":4096:8")));
+        assert_eq!(missing_environment(gpu, |_| true), None);
+        assert_eq!(missing_environment(DeviceName::Cpu, |_| false), None);
+    }
 
     #[test]
     fn names_are_read_as_they_are_written() {

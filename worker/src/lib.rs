@@ -17,16 +17,17 @@ pub mod trainer;
 mod verbs;
 
 use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
 use std::panic::{UnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command as Process, ExitCode};
 
 use clap::Parser;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::error;
+use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Cli, Command, JoinArgs, OutputArgs};
@@ -72,6 +73,12 @@ fn start_logging(directives: &str) -> Result<(), tracing_subscriber::filter::Par
 
 fn join(args: JoinArgs) -> ExitCode {
     let settings = args.settings(std::env::var_os("LOCKSTEP_HOME").map(PathBuf::from));
+    if let Some(variable) =
+        device::missing_environment(settings.device, |name| std::env::var_os(name).is_some())
+    {
+        let error = start_again(variable);
+        warn!(%error, "could not start again with {}={}; results may differ in bits", variable.0, variable.1);
+    }
     // Before anybody counts on this worker.
     if let Err(error) = device::open(settings.device) {
         return usage(&error.to_string());
@@ -87,6 +94,17 @@ fn join(args: JoinArgs) -> ExitCode {
     // Not by returning: the trainer may be computing still, and libtorch's destructors would pull its memory away from
     // under it, which ends in a segmentation fault as often as not.
     signal_hook::low_level::exit(code)
+}
+
+/// Becomes the same program with the same arguments and a variable more: cuBLAS reads its environment once, and changing
+/// that of a running program is not safe. Returns only if that fails.
+fn start_again((name, value): (&str, &str)) -> io::Error {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    match std::env::current_exe() {
+        Ok(program) => Process::new(program).arg0(called).args(arguments).env(name, value).exec(),
+        Err(error) => error,
+    }
 }
 
 fn exit_code(result: Result<(), SessionError>, settings: &Settings) -> i32 {

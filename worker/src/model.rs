@@ -65,7 +65,7 @@ enum Runner {
         net: Net,
     },
     /// Shut in a cell for its memory, which outlives a pass and means nothing between two.
-    Cpu(RefCell<Engine>),
+    Cpu(Box<RefCell<Engine>>),
 }
 
 impl Runner {
@@ -107,7 +107,7 @@ impl ResNet {
         let layout = Layout::new(spec, &architecture, freezing)?;
         let buffers = Buffers::new(&layout, spec.precision.kind(), device)?;
         let runner = match device {
-            Device::Cpu => Runner::Cpu(RefCell::new(Engine::new(&architecture, &layout, &buffers))),
+            Device::Cpu => Runner::Cpu(Box::new(RefCell::new(Engine::new(&architecture, &layout, &buffers)))),
             _ => Runner::autograd(&architecture, &layout, &buffers),
         };
         let batches_tracked = vec![0; layout.norms.len()];

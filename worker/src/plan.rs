@@ -22,6 +22,8 @@ pub struct Plan {
     pub precision: Precision,
     /// What the layers before the first trained one make of a picture is computed once, where that is the same every time.
     pub caches_prefix: bool,
+    /// The same bits on any number of workers, also on GPUs, where another way would be faster.
+    pub exact: bool,
     /// Steps between checkpoints within an epoch; none: at epochs' ends only.
     pub checkpoint_every_steps: Option<NonZeroU64>,
     pub data: DataPlan,
@@ -205,6 +207,7 @@ pub(crate) fn sample() -> Plan {
         threads: positive(1),
         precision: Precision::Fp32,
         caches_prefix: true,
+        exact: true,
         checkpoint_every_steps: None,
         data: DataPlan {
             digest: "0".repeat(64),

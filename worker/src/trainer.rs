@@ -31,6 +31,7 @@ mod replica;
 mod samples;
 mod schedule;
 mod step;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod trailer;
@@ -51,6 +52,7 @@ pub use self::message::{
 pub use self::metrics::{BlockMetrics, Metrics};
 pub use self::pulse::Pulse;
 pub use self::trailer::MalformedTrailer;
+use crate::collective::device::Opener;
 use crate::device::{self, DeviceName};
 use crate::plan::Plan;
 
@@ -61,6 +63,8 @@ pub struct Setup {
     /// This worker's name.
     pub worker: String,
     pub device: DeviceName,
+    /// What links the device to the other members' directly, or why there is nothing; none where it is a CPU.
+    pub opener: Option<Result<Box<dyn Opener>, String>>,
     /// The canonical data set file, there and verified when the first generation begins.
     pub dataset: PathBuf,
     /// The initial weights, likewise, where the plan names some.
@@ -80,6 +84,7 @@ pub struct Setup {
 pub fn run(setup: &Setup, commands: &Receiver<Command>, reporter: &Reporter) -> Result<(), TrainerError> {
     set_threads(&setup.plan);
     let device = device::open(setup.device)?;
+    device::choose_kernels(device, setup.plan.exact)?;
     Trainer::new(setup, device, commands, reporter).run()
 }
 

@@ -106,6 +106,7 @@ pub(crate) fn plan(
         threads: recipe.threads,
         precision: settings::precision(recipe.precision).into(),
         prefix_cache: settings::prefix_cache(&recipe.cache).into(),
+        exact: recipe.exact,
         checkpoint_every_steps: recipe.checkpoint.every_steps,
         data: Some(pb::DataPlan {
             digest: origin.data_digest.clone(),

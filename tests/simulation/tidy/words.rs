@@ -4,14 +4,16 @@ use crate::code::{CodePath, lines_of, paths, tokens};
 use crate::tree::{assert_none, files, rust_files};
 
 /// Files that may say `unsafe`; `worker/src/collective/nccl` stands for all that begins so.
-const UNSAFE: [&str; 3] = [
+const UNSAFE: [&str; 5] = [
     "worker/src/model/host_view.rs", // tch gives raw pointers to a tensor's numbers, and nothing safer
     "worker/src/device/cuda_library.rs", // loading a library runs its initialisers
+    "worker/src/device/kernels.rs",  // libtorch's switches for exact kernels, which tch does not have
+    "worker/src/collective/memory.rs", // memory that processes share is a raw mapping
     "worker/src/collective/nccl",    // NCCL is a C interface
 ];
 
 /// Files that may sleep, and what for. All else waits for a thing to happen, with a deadline.
-const SLEEPS: [(&str, &str); 10] = [
+const SLEEPS: [(&str, &str); 11] = [
     ("coordinator/src/driver.rs", "wakes at the deadline that the core asked for"),
     ("coordinator/src/local.rs", "the grace that stopped workers have before they are killed"),
     ("coordinator/src/local/process.rs", "looks whether a process that is nobody's child here has ended"),
@@ -22,6 +24,10 @@ const SLEEPS: [(&str, &str); 10] = [
     ),
     ("tests/bench/elasticity/run.rs", "polls other processes and their files until a deadline"),
     ("tests/system/process.rs", "polls another process, which cannot notify, until a deadline"),
+    (
+        "worker/src/collective/nccl/patience.rs",
+        "looks again for what a device cannot tell a thread that watches for a cancel too",
+    ),
     ("worker/src/collective/tcp.rs", "redials a peer that is not up yet; looks for a cancel between accepts"),
     ("worker/src/session/conversation.rs", "wakes when the next heartbeat is due, and when patience is over"),
     ("worker/src/session/presence.rs", "the growing pause between tries to reach the coordinator"),

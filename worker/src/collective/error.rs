@@ -23,7 +23,7 @@ pub enum CollectiveError {
     #[error("a payload of {bytes} bytes from rank {rank} is larger than the {limit_bytes} allowed")]
     PayloadTooLarge { rank: usize, bytes: u64, limit_bytes: u64 },
     /// What arrived is not what was sent.
-    #[error("a state from rank {rank} arrived damaged: {reason}")]
+    #[error("what rank {rank} sent is damaged: {reason}")]
     Damaged { rank: usize, reason: &'static str },
     /// The members did not all connect in time.
     #[error("no connection with ranks {missing:?} within {timeout_ms} ms")]
@@ -37,6 +37,9 @@ pub enum CollectiveError {
     /// An earlier operation failed, so the connections are closed.
     #[error("the connections were closed by an earlier failure")]
     Closed,
+    /// The devices' own way failed.
+    #[error("{what} failed on the device: {reason}")]
+    Device { what: &'static str, reason: String },
     /// This machine refused a thread or a socket option.
     #[error("the operating system refused {what}")]
     System { what: &'static str, source: io::Error },

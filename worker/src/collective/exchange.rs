@@ -3,6 +3,7 @@
 use std::fmt::{self, Debug};
 use std::ops::Range;
 
+use super::buffers::SumBuffers;
 use super::error::CollectiveError;
 use super::tree::tops;
 
@@ -118,14 +119,41 @@ pub trait Collective: Send + Debug {
 
     fn world_size(&self) -> usize;
 
-    /// Sums over all shards along the run's tree.
+    /// Buffers for sums of up to `length` elements, for as long as this generation lasts: at least `count` of them, as
+    /// many as [`super::TreeSum::depth`] asks for. They lie where the sum moves the fewest bytes.
     ///
-    /// `tops` are this member's sub-tree sums in the order of [`super::tops`] (none when it holds no shard),
-    /// each as long as `out`, which receives the whole sum: the same bits on every member, for any placement.
+    /// # Errors
+    /// [`CollectiveError::System`] when there is no memory for them.
+    fn buffers(&mut self, count: usize, length: usize) -> Result<SumBuffers, CollectiveError>;
+
+    /// Sums over all shards along the run's tree, in place.
+    ///
+    /// The elements `range` of the first buffers are this member's sub-tree sums in the order of [`super::tops`] (none when
+    /// it holds no shard); the first one then holds the whole sum: the same bits on every member, for any placement.
+    /// The range is the same on all members.
+    ///
+    /// # Errors
+    /// [`CollectiveError`]; the range then holds nothing of use.
+    fn all_reduce_in(&mut self, buffers: &mut SumBuffers, range: Range<usize>)
+    -> Result<(), CollectiveError>;
+
+    /// [`Self::all_reduce_in`] with copies: for what is small, or lies elsewhere.
+    ///
+    /// `tops` are this member's, each as long as `out`, which receives the whole sum.
     ///
     /// # Errors
     /// [`CollectiveError`]; `out` then holds nothing of use.
-    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError>;
+    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError> {
+        let length = out.len();
+        let mut buffers = self.buffers(0, length)?;
+        check_tops(buffers.tops(), tops, length)?;
+        for (buffer, top) in buffers.parts_mut(0..length).into_iter().zip(tops) {
+            buffer.copy_from_slice(top);
+        }
+        self.all_reduce_in(&mut buffers, 0..length)?;
+        out.copy_from_slice(buffers.sum());
+        Ok(())
+    }
 
     /// Everybody's payload, by rank. Sizes may differ, up to [`MAX_PAYLOAD_BYTES`].
     ///
@@ -145,6 +173,15 @@ pub trait Collective: Send + Debug {
         parts: &[&[u8]],
     ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError>;
 
+    /// Looks without waiting whether the generation still stands: whether a member is gone, or the caller cancelled. For
+    /// who waits for the others by other means.
+    ///
+    /// # Errors
+    /// [`CollectiveError`].
+    fn check(&mut self) -> Result<(), CollectiveError> {
+        Ok(())
+    }
+
     /// Has `observer` told of what sums and gathers wait for.
     fn observe(&mut self, observer: Observer);
 }
@@ -160,6 +197,14 @@ pub(crate) fn check_tops(expected: usize, tops: &[&[f32]], length: usize) -> Res
         }
         None => Ok(()),
     }
+}
+
+pub(crate) fn check_range(buffers: &SumBuffers, range: &Range<usize>) -> Result<(), CollectiveError> {
+    if range.start > range.end || range.end > buffers.length() {
+        let (expected, found) = (buffers.length(), range.end);
+        return Err(CollectiveError::Length { what: "elements of the buffers", expected, found });
+    }
+    Ok(())
 }
 
 pub(crate) fn check_payload(rank: usize, bytes: u64) -> Result<(), CollectiveError> {
@@ -183,10 +228,16 @@ impl Collective for Solo {
         1
     }
 
-    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError> {
-        check_tops(1, tops, out.len())?;
-        out.copy_from_slice(tops[0]);
-        Ok(())
+    fn buffers(&mut self, count: usize, length: usize) -> Result<SumBuffers, CollectiveError> {
+        SumBuffers::new(None, (1, count), length)
+    }
+
+    fn all_reduce_in(
+        &mut self,
+        buffers: &mut SumBuffers,
+        range: Range<usize>,
+    ) -> Result<(), CollectiveError> {
+        check_range(buffers, &range)
     }
 
     fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {

@@ -1,23 +1,30 @@
-//! A generation's connections, one TCP stream to every other member, and the operations over them.
+//! A generation's connections, one TCP stream to every other member, and the operations over them. Members on one host
+//! sum through shared memory, and their streams carry no more than the word that something lies there; that way a
+//! death, a cancel and a member that is late show alike everywhere.
 //!
 //! The calling thread receives; what is large is sent by one scoped thread per peer, so that two members sending
 //! to each other at once cannot lock each other out. Scoped threads borrow the caller's buffers instead of
 //! copying them, and starting them costs far less than a step. Whatever fails closes all connections: it wakes
 //! the other threads here, and tells the other members.
 
+mod alive;
 mod reduce;
 mod state;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
+use super::buffers::SumBuffers;
 use super::cancel::{Cancel, close};
 use super::error::CollectiveError;
-use super::exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Observer, check_payload, check_tops};
+use super::exchange::{Collective, Group, MAX_PAYLOAD_BYTES, Observer, check_payload, check_range};
 use super::frame::{HEADER_BYTES, Header, Kind};
+use super::memory::Region;
+use super::sharing::Met;
 use super::tree::Completion;
 
 /// Payloads up to this size are written without a thread: any socket buffer holds a few of them, so that the
@@ -31,6 +38,8 @@ pub struct TcpMesh {
     peers: Vec<Peer>,
     completion: Completion,
     own_tops: usize,
+    /// Where this member's sums lie, when any peer sees them there.
+    region: Option<Arc<Region>>,
     cancel: Cancel,
     sequence: u64,
     closed: bool,
@@ -43,16 +52,27 @@ struct Peer {
     rank: usize,
     tops: usize,
     stream: Arc<TcpStream>,
+    /// The peer's memory, when each sees the other's.
+    region: Option<Region>,
 }
 
 impl TcpMesh {
-    /// `streams` by rank, none for the own one.
-    pub(crate) fn new(group: Group, streams: Vec<Option<Arc<TcpStream>>>, cancel: Cancel) -> Self {
+    /// `met` by rank, none for the own one; `region` is what this member has offered them.
+    pub(crate) fn new(
+        group: Group,
+        met: Vec<Option<Met>>,
+        region: Option<Arc<Region>>,
+        cancel: Cancel,
+    ) -> Self {
         let tops = group.tops_by_rank();
-        let peers = streams.into_iter().enumerate();
-        let peers = peers.filter_map(|(rank, stream)| Some((rank, stream?)));
+        let peer = |(rank, met): (usize, Option<Met>)| {
+            let Met { stream, region } = met?;
+            Some(Peer { rank, tops: tops[rank].len(), stream, region })
+        };
+        let peers: Vec<Peer> = met.into_iter().enumerate().filter_map(peer).collect();
         Self {
-            peers: peers.map(|(rank, stream)| Peer { rank, tops: tops[rank].len(), stream }).collect(),
+            region: region.filter(|_| peers.iter().any(|peer| peer.region.is_some())),
+            peers,
             completion: Completion::new(&tops.concat(), group.shards()),
             own_tops: tops[group.rank()].len(),
             group,
@@ -62,6 +82,12 @@ impl TcpMesh {
             scratch: reduce::Scratch::default(),
             observer: Observer::default(),
         }
+    }
+
+    /// The ranks with which sums go through shared memory.
+    #[must_use]
+    pub fn shares_memory_with(&self) -> Vec<usize> {
+        self.peers.iter().filter(|peer| peer.region.is_some()).map(|peer| peer.rank).collect()
     }
 
     /// Runs one operation in `body`. A failure there has closed the connections, so that the others notice too.
@@ -107,9 +133,20 @@ impl Collective for TcpMesh {
         self.group.world_size()
     }
 
-    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), CollectiveError> {
-        check_tops(self.own_tops, tops, out.len())?;
-        self.operation(|mesh, sequence, failure| mesh.reduce(sequence, failure, tops, out))
+    fn buffers(&mut self, count: usize, length: usize) -> Result<SumBuffers, CollectiveError> {
+        SumBuffers::new(self.region.as_ref(), (self.own_tops, count), length)
+    }
+
+    fn all_reduce_in(
+        &mut self,
+        buffers: &mut SumBuffers,
+        range: Range<usize>,
+    ) -> Result<(), CollectiveError> {
+        check_range(buffers, &range)?;
+        if buffers.tops() != self.own_tops || !buffers.are_in(self.region.as_ref()) {
+            return Err(CollectiveError::InvalidGroup("the buffers are another group's"));
+        }
+        self.operation(|mesh, sequence, failure| mesh.reduce(sequence, failure, buffers, &range))
     }
 
     fn all_gather(&mut self, payload: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
@@ -124,6 +161,10 @@ impl Collective for TcpMesh {
         parts: &[&[u8]],
     ) -> Result<Option<Vec<Vec<u8>>>, CollectiveError> {
         self.operation(|mesh, sequence, failure| mesh.transfer(sequence, failure, source, receivers, parts))
+    }
+
+    fn check(&mut self) -> Result<(), CollectiveError> {
+        self.look_alive()
     }
 
     fn observe(&mut self, observer: Observer) {

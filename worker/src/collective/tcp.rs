@@ -3,6 +3,8 @@
 //! Members come here at different times, and connections of a former generation may still be knocking, so the
 //! acceptor refuses what does not fit and keeps waiting, and the dialer tries again until its time is up.
 
+mod caller;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, channel};
@@ -15,6 +17,8 @@ use super::error::CollectiveError;
 use super::exchange::Group;
 use super::handshake::{HELLO_BYTES, Hello};
 use super::mesh::TcpMesh;
+use super::sharing::{Met, Sharing};
+use caller::{Caller, Heard};
 
 /// How often a waiting acceptor looks for callers and for a cancel: often at first, as members are told to meet at the same
 /// moment, and the whole run waits for them.
@@ -25,8 +29,6 @@ const REDIAL_FIRST: Duration = Duration::from_millis(1);
 const REDIAL_MOST: Duration = Duration::from_millis(20);
 /// The longest single attempt to dial, since it cannot be interrupted by a cancel.
 const DIAL: Duration = Duration::from_millis(500);
-/// A caller that has not introduced itself by then is sent away: no member needs more than a moment.
-const INTRODUCTION: Duration = Duration::from_secs(5);
 /// Callers that are being heard at once. More are strangers; the oldest then has to go.
 const CALLERS_MAX: usize = 64;
 
@@ -68,7 +70,8 @@ impl Listener {
 }
 
 impl TcpMesh {
-    /// Connects with all members of a generation; returns once every pair with this member is connected.
+    /// Connects with all members of a generation; returns once every pair with this member is connected. Members on one
+    /// host sum through memory that they share, where the system lets them.
     ///
     /// # Errors
     /// [`CollectiveError::ConnectTimeout`] names who is missing; [`CollectiveError::Cancelled`].
@@ -78,20 +81,44 @@ impl TcpMesh {
         timeout: Duration,
         cancel: &Cancel,
     ) -> Result<Self, CollectiveError> {
+        Self::connect_sharing(listener, membership, timeout, cancel, Sharing::offered())
+    }
+
+    /// As [`Self::connect`], as if all other members were on other hosts.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_apart(
+        listener: &Listener,
+        membership: &Membership,
+        timeout: Duration,
+        cancel: &Cancel,
+    ) -> Result<Self, CollectiveError> {
+        Self::connect_sharing(listener, membership, timeout, cancel, Sharing::none())
+    }
+
+    pub(crate) fn connect_sharing(
+        listener: &Listener,
+        membership: &Membership,
+        timeout: Duration,
+        cancel: &Cancel,
+        sharing: Sharing,
+    ) -> Result<Self, CollectiveError> {
         let meeting = Meeting {
-            hello: Hello::new(membership)?,
+            hello: Hello::new(membership, sharing.offer)?,
+            sharing,
             rank: membership.rank,
             deadline: Instant::now() + timeout,
             timeout,
             cancel: cancel.clone(),
             last: Mutex::new(None),
         };
-        let met = meeting.hold(listener, &membership.peers);
+        let met = meeting.hold(listener, &membership.peers).and_then(|met| meeting.settle(met));
         // Whatever failed, a cancel is the reason if there was one: it closes the sockets first.
         if cancel.is_cancelled() {
             return Err(CollectiveError::Cancelled);
         }
-        Ok(Self::new(membership.group.clone(), met?, cancel.clone()))
+        Ok(Self::new(membership.group.clone(), met?, meeting.sharing.region, cancel.clone()))
     }
 }
 
@@ -99,6 +126,7 @@ impl TcpMesh {
 /// nobody is said to be missing who was only not asked yet.
 struct Meeting {
     hello: Hello,
+    sharing: Sharing,
     rank: usize,
     deadline: Instant,
     timeout: Duration,
@@ -108,7 +136,7 @@ struct Meeting {
 }
 
 /// By rank, as they are met.
-type Streams = Vec<Option<Arc<TcpStream>>>;
+type Everybody = Vec<Option<Met>>;
 
 impl Meeting {
     fn remaining(&self) -> Duration {
@@ -123,47 +151,57 @@ impl Meeting {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    fn missing(&self, streams: &Streams) -> CollectiveError {
-        let absent = |rank: &usize| *rank != self.rank && streams[*rank].is_none();
+    fn missing(&self, met: &Everybody) -> CollectiveError {
+        let absent = |rank: &usize| *rank != self.rank && met[*rank].is_none();
         CollectiveError::ConnectTimeout {
-            missing: (0..streams.len()).filter(absent).collect(),
+            missing: (0..met.len()).filter(absent).collect(),
             timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
             last: self.last.lock().unwrap_or_else(PoisonError::into_inner).take(),
         }
     }
 
-    fn hold(&self, listener: &Listener, peers: &[String]) -> Result<Streams, CollectiveError> {
-        let mut streams = vec![None; peers.len()];
+    fn hold(&self, listener: &Listener, peers: &[String]) -> Result<Everybody, CollectiveError> {
+        let mut met = Vec::from_iter(peers.iter().map(|_| None));
         let (sender, dialed) = channel();
         thread::scope(|scope| {
             for (peer, address) in peers.iter().enumerate().take(self.rank) {
                 let sender = sender.clone();
                 let dial = move || {
-                    if let Some(stream) = self.reach(peer, address) {
+                    if let Some(met) = self.reach(peer, address) {
                         // The meeting may have ended without it.
-                        let _ = sender.send((peer, stream));
+                        let _ = sender.send((peer, met));
                     }
                 };
                 let thread = thread::Builder::new().name(format!("dial-rank-{peer}"));
                 let spawned = thread.spawn_scoped(scope, dial);
                 spawned.map_err(|source| CollectiveError::System { what: "a dialing thread", source })?;
             }
-            self.receive(listener, &mut streams, &dialed)
+            self.receive(listener, &mut met, &dialed)
         })?;
-        Ok(streams)
+        Ok(met)
+    }
+
+    /// Learns from all peers which of them share memory with this member.
+    fn settle(&self, mut met: Everybody) -> Result<Everybody, CollectiveError> {
+        for (rank, met) in met.iter_mut().enumerate() {
+            let Some(met) = met else { continue };
+            met.settle(rank, self.remaining())
+                .map_err(|source| CollectiveError::PeerLost { rank, source })?;
+        }
+        Ok(met)
     }
 
     /// Collects the lower ranks that were reached and the higher ones that call.
     fn receive(
         &self,
         listener: &Listener,
-        streams: &mut Streams,
-        dialed: &Receiver<(usize, Arc<TcpStream>)>,
+        met: &mut Everybody,
+        dialed: &Receiver<(usize, Met)>,
     ) -> Result<(), CollectiveError> {
         let (mut callers, mut pause) = (Vec::new(), POLL_FIRST);
-        while streams.iter().enumerate().any(|(rank, stream)| rank != self.rank && stream.is_none()) {
+        while met.iter().enumerate().any(|(rank, met)| rank != self.rank && met.is_none()) {
             if self.is_over() {
-                return Err(self.missing(streams));
+                return Err(self.missing(met));
             }
             match listener.inner.accept() {
                 Ok((stream, _)) => {
@@ -177,8 +215,8 @@ impl Meeting {
                     if error.kind() != ErrorKind::WouldBlock {
                         self.note(error);
                     }
-                    if let Ok((peer, stream)) = dialed.recv_timeout(pause) {
-                        streams[peer] = Some(stream);
+                    if let Ok((peer, reached)) = dialed.recv_timeout(pause) {
+                        met[peer] = Some(reached);
                     }
                     pause = POLL_MOST.min(pause * 2);
                 }
@@ -187,7 +225,7 @@ impl Meeting {
                 Heard::Nothing => true,
                 Heard::Leave => false,
                 Heard::Hello => {
-                    if let Err(error) = self.welcome(caller, streams) {
+                    if let Err(error) = self.welcome(caller, met) {
                         self.note(error);
                     }
                     false
@@ -198,11 +236,11 @@ impl Meeting {
     }
 
     /// Dials a member until it answers; none when the time is up.
-    fn reach(&self, peer: usize, address: &str) -> Option<Arc<TcpStream>> {
+    fn reach(&self, peer: usize, address: &str) -> Option<Met> {
         let mut pause = REDIAL_FIRST;
         while !self.is_over() {
             match self.dial(peer, address, self.remaining()) {
-                Ok(stream) => return Some(stream),
+                Ok(met) => return Some(met),
                 Err(error) => self.note(error),
             }
             thread::sleep(pause.min(self.remaining()));
@@ -212,7 +250,7 @@ impl Meeting {
     }
 
     /// One attempt. The acceptor may answer late, as it comes here in its own time; it is waited for.
-    fn dial(&self, peer: usize, address: &str, remaining: Duration) -> io::Result<Arc<TcpStream>> {
+    fn dial(&self, peer: usize, address: &str, remaining: Duration) -> io::Result<Met> {
         let mut stream = Err(io::Error::new(ErrorKind::NotFound, "the address has no host"));
         for address in address.to_socket_addrs()? {
             stream = TcpStream::connect_timeout(&address, DIAL.min(remaining));
@@ -222,11 +260,9 @@ impl Meeting {
         }
         let stream = Arc::new(stream?);
         self.cancel.register(&stream);
-        let answer = self.introduce(&stream, remaining);
-        match answer {
-            Ok(answer) if self.hello.rank_of(&answer) == Some(peer) => Ok(stream),
-            Ok(_) => Err(io::Error::new(ErrorKind::ConnectionRefused, "somebody else answered")),
-            Err(error) => Err(error),
+        match self.hello.read(&self.introduce(&stream, remaining)?) {
+            Some((rank, offer)) if rank == peer => Met::new(stream, &self.sharing, &offer),
+            _ => Err(io::Error::new(ErrorKind::ConnectionRefused, "somebody else answered")),
         }
     }
 
@@ -241,10 +277,10 @@ impl Meeting {
     }
 
     /// Answers a caller that introduced itself, if it is a member that dials this one.
-    fn welcome(&self, caller: &Caller, streams: &mut Streams) -> io::Result<()> {
+    fn welcome(&self, caller: &Caller, met: &mut Everybody) -> io::Result<()> {
         let stream = &caller.stream;
-        let rank = self.hello.rank_of(&caller.hello);
-        let Some(rank) = rank.filter(|rank| (self.rank + 1..streams.len()).contains(rank)) else {
+        let caller = self.hello.read(&caller.hello);
+        let Some((rank, offer)) = caller.filter(|(rank, _)| (self.rank + 1..met.len()).contains(rank)) else {
             close(stream);
             return Err(io::Error::new(ErrorKind::ConnectionRefused, "a stranger called"));
         };
@@ -253,48 +289,7 @@ impl Meeting {
         self.cancel.register(stream);
         (&mut &**stream).write_all(&self.hello.to_bytes())?;
         // A member that calls again has given up its former connection.
-        streams[rank] = Some(Arc::clone(stream));
+        met[rank] = Some(Met::new(Arc::clone(stream), &self.sharing, &offer)?);
         Ok(())
-    }
-}
-
-/// Somebody who has dialed and not yet shown all of its introduction.
-struct Caller {
-    stream: Arc<TcpStream>,
-    hello: [u8; HELLO_BYTES],
-    heard: usize,
-    until: Instant,
-}
-
-enum Heard {
-    Nothing,
-    Hello,
-    Leave,
-}
-
-impl Caller {
-    /// None when the connection has ended already.
-    fn new(stream: TcpStream) -> Option<Self> {
-        stream.set_nonblocking(true).ok()?;
-        let until = Instant::now() + INTRODUCTION;
-        Some(Self { stream: Arc::new(stream), hello: [0; HELLO_BYTES], heard: 0, until })
-    }
-
-    /// Reads what has come, without waiting for more.
-    fn listen(&mut self) -> Heard {
-        loop {
-            match (&mut &*self.stream).read(&mut self.hello[self.heard..]) {
-                Ok(0) => return Heard::Leave,
-                Ok(bytes) => self.heard += bytes,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return if Instant::now() < self.until { Heard::Nothing } else { Heard::Leave };
-                }
-                Err(_) => return Heard::Leave,
-            }
-            if self.heard == HELLO_BYTES {
-                return Heard::Hello;
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The members of small clusters, each in a thread, over real sockets.
 
+mod shared;
 mod state;
 mod waiting;
 
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::handshake::Hello;
+use super::sharing::{Offer, Sharing};
 use super::{Cancel, Collective, CollectiveError, Group, Listener, Membership, Solo, TcpMesh, TreeSum};
 
 /// Far longer than anything here takes.
@@ -33,16 +35,36 @@ fn membership(generation: u64, rank: usize, peers: &[String], blocks: &[Range<u3
     }
 }
 
-/// Runs `act` on every member of a fresh mesh; the results by rank.
+/// Runs `act` on every member of a fresh mesh, which share memory; the results by rank.
 fn on_mesh<T: Send>(blocks: &[Range<u32>], act: impl Fn(TcpMesh, &Group) -> T + Sync) -> Vec<T> {
+    on_mesh_sharing(blocks, |_| Sharing::offered(), act)
+}
+
+/// The same, each member with what it offers to share.
+fn on_mesh_sharing<T: Send>(
+    blocks: &[Range<u32>],
+    sharing: impl Fn(usize) -> Sharing,
+    act: impl Fn(TcpMesh, &Group) -> T + Sync,
+) -> Vec<T> {
+    on_mesh_cancelled(blocks, sharing, |mesh, group, _| act(mesh, group))
+}
+
+/// The same, each member with what calls it off.
+fn on_mesh_cancelled<T: Send>(
+    blocks: &[Range<u32>],
+    sharing: impl Fn(usize) -> Sharing,
+    act: impl Fn(TcpMesh, &Group, Cancel) -> T + Sync,
+) -> Vec<T> {
     let (listeners, peers) = listeners(blocks.len());
     let (act, peers) = (&act, &peers);
     thread::scope(|scope| {
         let members = listeners.iter().enumerate().map(|(rank, listener)| {
+            let sharing = sharing(rank);
             scope.spawn(move || {
                 let membership = membership(1, rank, peers, blocks);
-                let mesh = TcpMesh::connect(listener, &membership, DEADLINE, &Cancel::new()).unwrap();
-                act(mesh, &membership.group)
+                let cancel = Cancel::new();
+                let mesh = TcpMesh::connect_sharing(listener, &membership, DEADLINE, &cancel, sharing);
+                act(mesh.unwrap(), &membership.group, cancel)
             })
         });
         let members: Vec<_> = members.collect();
@@ -64,12 +86,27 @@ fn gradient(shard: u32, length: usize) -> Vec<f32> {
     (0..length).map(|_| next()).collect()
 }
 
-fn sum_of_block(group: &Group, length: usize) -> TreeSum<f32> {
-    let mut sum = TreeSum::new(group.shards(), group.block(), length);
+/// The tops of the member's block.
+fn tops_of_block(group: &Group, length: usize) -> Vec<Vec<f32>> {
+    let mut sum = TreeSum::new(group.shards(), group.block());
+    let mut tops = vec![vec![0.0; length]; sum.depth()];
+    let mut buffers: Vec<&mut [f32]> = tops.iter_mut().map(Vec::as_mut_slice).collect();
     for shard in group.block() {
-        sum.push(shard, gradient(shard, length)).unwrap();
+        sum.push(shard, &gradient(shard, length), &mut buffers).unwrap();
     }
-    sum
+    tops.truncate(sum.finish().unwrap());
+    tops
+}
+
+/// What [`Collective::all_reduce`] makes of the member's block.
+fn sum_of_all(
+    collective: &mut dyn Collective,
+    group: &Group,
+    length: usize,
+) -> Result<Vec<f32>, CollectiveError> {
+    let (tops, mut out) = (tops_of_block(group, length), vec![f32::NAN; length]);
+    let tops: Vec<&[f32]> = tops.iter().map(Vec::as_slice).collect();
+    collective.all_reduce(&tops, &mut out).map(|()| out)
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -89,27 +126,31 @@ fn placements(world_size: u32, shards: u32) -> Vec<Vec<Range<u32>>> {
     vec![even.collect(), last.collect(), first.collect()]
 }
 
+/// All on one host, all on hosts of their own, and both kinds of pairs in one group.
+fn hosts(rank: usize, shape: usize) -> Sharing {
+    let alone = [false, true, rank.is_multiple_of(3)][shape];
+    if alone { Sharing::none() } else { Sharing::offered() }
+}
+
 #[test]
-fn any_placement_sums_to_the_bits_of_a_world_of_one() {
+fn any_placement_on_any_hosts_sums_to_the_bits_of_a_world_of_one() {
     // The longest takes several pieces per member, the last of them short.
     let lengths = [0, 1, 97, 140_009];
     for shards in [1, 2, 3, 4, 5, 7, 8] {
         let alone = Group::new(0, shards, vec![0..shards; 1]).unwrap();
-        let expected = lengths.map(|length| {
-            let mut out = vec![f32::NAN; length];
-            Solo.all_reduce(&sum_of_block(&alone, length).tops().unwrap(), &mut out).unwrap();
-            bits(&out)
-        });
+        let expected = lengths.map(|length| bits(&sum_of_all(&mut Solo, &alone, length).unwrap()));
         for world_size in 1..=5 {
-            for blocks in placements(world_size, shards) {
-                let sums = on_mesh(&blocks, |mut mesh, group| {
-                    lengths.map(|length| {
-                        let mut out = vec![f32::NAN; length];
-                        mesh.all_reduce(&sum_of_block(group, length).tops().unwrap(), &mut out).unwrap();
-                        bits(&out)
-                    })
-                });
-                assert!(sums.iter().all(|sums| *sums == expected), "{shards} shards as {blocks:?}");
+            for (index, blocks) in placements(world_size, shards).into_iter().enumerate() {
+                // Every shape of hosts meets every placement and every world size, if not every number of shards.
+                let shape = (index + shards as usize) % 3;
+                let sums = on_mesh_sharing(
+                    &blocks,
+                    |rank| hosts(rank, shape),
+                    |mut mesh, group| {
+                        lengths.map(|length| bits(&sum_of_all(&mut mesh, group, length).unwrap()))
+                    },
+                );
+                assert!(sums.iter().all(|sums| *sums == expected), "{shards} shards as {blocks:?}, {shape}");
             }
         }
     }
@@ -144,12 +185,16 @@ fn strangers_and_former_generations_are_refused_and_the_right_ones_still_get_in(
     let (listeners, peers) = listeners(2);
     let blocks = [0..1, 1..2];
     let mut stale = TcpStream::connect(&peers[0]).unwrap();
-    stale.write_all(&Hello::new(&membership(1, 1, &peers, &blocks)).unwrap().to_bytes()).unwrap();
+    stale
+        .write_all(&Hello::new(&membership(1, 1, &peers, &blocks), Offer::NONE).unwrap().to_bytes())
+        .unwrap();
     let mut garbage = TcpStream::connect(&peers[0]).unwrap();
     garbage.write_all(&[7; 500]).unwrap();
     let _silent = TcpStream::connect(&peers[0]).unwrap();
     let mut itself = TcpStream::connect(&peers[0]).unwrap();
-    itself.write_all(&Hello::new(&membership(2, 0, &peers, &blocks)).unwrap().to_bytes()).unwrap();
+    itself
+        .write_all(&Hello::new(&membership(2, 0, &peers, &blocks), Offer::NONE).unwrap().to_bytes())
+        .unwrap();
 
     thread::scope(|scope| {
         for (rank, listener) in listeners.iter().enumerate() {
@@ -205,9 +250,7 @@ fn a_peers_death_ends_the_others_operation() {
         if mesh.rank() == 2 {
             return None;
         }
-        let sum = sum_of_block(group, 5_000_000);
-        let mut out = vec![0.0; 5_000_000];
-        let error = mesh.all_reduce(&sum.tops().unwrap(), &mut out).unwrap_err();
+        let error = sum_of_all(&mut mesh, group, 5_000_000).unwrap_err();
         let next = mesh.all_gather(b"").unwrap_err();
         Some((error, next))
     });
@@ -221,10 +264,9 @@ fn a_peers_death_ends_the_others_operation() {
 #[test]
 fn members_in_different_operations_notice() {
     let errors = on_mesh(&[0..1, 1..2], |mut mesh, group| {
-        let sum = sum_of_block(group, 10);
         let result = match mesh.rank() {
             0 => mesh.all_gather(b"").map(drop),
-            _ => mesh.all_reduce(&sum.tops().unwrap(), &mut [0.0; 10]),
+            _ => sum_of_all(&mut mesh, group, 10).map(drop),
         };
         result.unwrap_err()
     });
@@ -236,8 +278,7 @@ fn members_in_different_operations_notice() {
 fn members_with_different_lengths_notice() {
     let errors = on_mesh(&[0..1, 1..2], |mut mesh, group| {
         let length = 10 + 10 * mesh.rank();
-        let sum = sum_of_block(group, length);
-        mesh.all_reduce(&sum.tops().unwrap(), &mut vec![0.0; length]).unwrap_err()
+        sum_of_all(&mut mesh, group, length).unwrap_err()
     });
     assert!(errors.iter().any(|error| matches!(error, CollectiveError::Protocol { .. })), "{errors:?}");
 }

@@ -47,7 +47,7 @@ fn collect_tops(node: &Range<u32>, block: &Range<u32>, found: &mut Vec<Range<u32
 }
 
 /// Whether `left` and `right` are the two halves of one node.
-fn are_siblings(left: &Range<u32>, right: &Range<u32>, shards: u32) -> bool {
+pub(crate) fn are_siblings(left: &Range<u32>, right: &Range<u32>, shards: u32) -> bool {
     let mut node = 0..shards;
     while !is_leaf(&node) {
         let middle = middle(&node);
@@ -67,6 +67,14 @@ pub fn add<T: Element>(target: &mut [T], term: &[T]) {
     }
 }
 
+/// The sum of both, in both: what two members' tops become.
+pub(crate) fn add_to_both(left: &mut [f32], right: &mut [f32]) {
+    for (left, right) in left.iter_mut().zip(right) {
+        let sum = *left + *right;
+        (*left, *right) = (sum, sum);
+    }
+}
+
 /// Why shards could not be added up.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
@@ -74,109 +82,124 @@ pub enum TreeError {
     OutOfOrder { expected: u32, found: u32 },
     #[error("a shard of {found} elements came where {expected} were due")]
     Length { expected: usize, found: usize },
+    #[error("{expected} buffers are needed for the sums of a block, not {found}")]
+    Buffers { expected: usize, found: usize },
     #[error("shard {missing} of the block has not come yet")]
     Incomplete { missing: u32 },
 }
 
-/// Adds up a block's shards along the tree as they come.
+/// Adds up a block's shards along the tree as they come, in buffers of the caller's, which in the end hold the block's
+/// [`tops`] in order.
 ///
-/// Siblings are merged at once, so about log2 of the block's size buffers are alive; freed ones are kept
-/// for the next shard and the next step.
+/// The buffers are a stack: siblings are merged at once, so about log2 of the block's size are used.
 #[derive(Debug)]
-pub struct TreeSum<T> {
+pub struct TreeSum {
     shards: u32,
     block: Range<u32>,
-    length: usize,
     next: u32,
-    stack: Vec<(Range<u32>, Vec<T>)>,
-    pool: Vec<Vec<T>>,
+    /// What the buffers hold, from the first on.
+    stack: Vec<Range<u32>>,
 }
 
-impl<T: Element> TreeSum<T> {
-    /// A sum of the shards `block` out of `0..shards`, of `length` elements each.
+impl TreeSum {
+    /// A sum of the shards `block` out of `0..shards`.
     #[must_use]
-    pub fn new(shards: u32, block: Range<u32>, length: usize) -> Self {
+    pub fn new(shards: u32, block: Range<u32>) -> Self {
         let next = block.start;
-        Self { shards, block, length, next, stack: Vec::new(), pool: Vec::new() }
+        Self { shards, block, next, stack: Vec::new() }
     }
 
-    /// A buffer of the right length to fill and [`Self::push`]; it holds what it held before.
+    /// The most buffers that are in use at a time.
     #[must_use]
-    pub fn buffer(&mut self) -> Vec<T> {
-        self.pool.pop().unwrap_or_else(|| vec![T::default(); self.length])
+    pub fn depth(&self) -> usize {
+        let mut trial = Self::new(self.shards, self.block.clone());
+        let mut depth = 0;
+        for shard in self.block.clone() {
+            trial.place(shard);
+            depth = depth.max(trial.stack.len());
+            while trial.merge() {}
+        }
+        depth
     }
 
-    /// Takes the next shard's values over; its buffer comes back through [`Self::buffer`] once merged.
+    /// Adds the next shard's values: every second shard without a copy. `buffers` are the same every time, at least
+    /// [`Self::depth`] of them.
     ///
     /// # Errors
-    /// When it is not the next shard's turn or the length is another.
-    pub fn push(&mut self, shard: u32, values: Vec<T>) -> Result<(), TreeError> {
-        self.check(shard, values.len())?;
-        self.stack.push((shard..shard + 1, values));
-        self.merge();
-        Ok(())
-    }
-
-    /// Like [`Self::push`], for values that stay the caller's: every second shard is added without a copy.
-    ///
-    /// # Errors
-    /// As [`Self::push`].
-    pub fn push_slice(&mut self, shard: u32, values: &[T]) -> Result<(), TreeError> {
-        self.check(shard, values.len())?;
-        let leaf = shard..shard + 1;
-        match self.stack.last_mut() {
-            Some((left, sum)) if are_siblings(left, &leaf, self.shards) => {
-                add(sum, values);
-                left.end = leaf.end;
-            }
-            _ => {
-                let mut buffer = self.buffer();
-                buffer.copy_from_slice(values);
-                self.stack.push((leaf, buffer));
-            }
-        }
-        self.merge();
-        Ok(())
-    }
-
-    fn check(&mut self, shard: u32, length: usize) -> Result<(), TreeError> {
-        if length != self.length {
-            return Err(TreeError::Length { expected: self.length, found: length });
-        }
+    /// When it is not the next shard's turn, or the buffers are too few or of another length.
+    pub fn push<T: Element>(
+        &mut self,
+        shard: u32,
+        values: &[T],
+        buffers: &mut [&mut [T]],
+    ) -> Result<(), TreeError> {
         if shard != self.next || shard >= self.block.end {
             return Err(TreeError::OutOfOrder { expected: self.next, found: shard });
+        }
+        if let Some(buffer) = buffers.iter().find(|buffer| buffer.len() != values.len()) {
+            return Err(TreeError::Length { expected: buffer.len(), found: values.len() });
+        }
+        // One more than is filled: the shard may go there.
+        if buffers.len() <= self.stack.len() && buffers.len() < self.depth() {
+            return Err(TreeError::Buffers { expected: self.depth(), found: buffers.len() });
+        }
+        let is_added = self.place(shard);
+        let buffer = &mut *buffers[self.stack.len() - 1];
+        if is_added {
+            add(buffer, values)
+        } else {
+            buffer.copy_from_slice(values)
+        }
+        while self.merge() {
+            let (sums, terms) = buffers.split_at_mut(self.stack.len());
+            if let ([.., sum], [term, ..]) = (sums, terms) {
+                add(sum, term);
+            }
         }
         self.next += 1;
         Ok(())
     }
 
-    fn merge(&mut self) {
-        while let [.., (left, _), (right, _)] = self.stack.as_slice()
-            && are_siblings(left, right, self.shards)
-        {
-            let Some((right, term)) = self.stack.pop() else { return };
-            let Some((left, sum)) = self.stack.last_mut() else { return };
-            add(sum, &term);
-            left.end = right.end;
-            self.pool.push(term);
+    /// Whether the shard is added to the last buffer's, its sibling, or takes a buffer of its own.
+    fn place(&mut self, shard: u32) -> bool {
+        let leaf = shard..shard + 1;
+        match self.stack.last_mut() {
+            Some(left) if are_siblings(left, &leaf, self.shards) => {
+                left.end = leaf.end;
+                true
+            }
+            _ => {
+                self.stack.push(leaf);
+                false
+            }
         }
     }
 
-    /// The sums of the block's [`tops`], in order.
+    /// Whether the last buffer is added to the one before it.
+    fn merge(&mut self) -> bool {
+        match self.stack.as_mut_slice() {
+            [.., left, right] if are_siblings(left, right, self.shards) => left.end = right.end,
+            _ => return false,
+        }
+        self.stack.pop();
+        true
+    }
+
+    /// How many buffers hold the sums of the block's [`tops`] now.
     ///
     /// # Errors
     /// When shards of the block are still missing.
-    pub fn tops(&self) -> Result<Vec<&[T]>, TreeError> {
+    pub fn finish(&self) -> Result<usize, TreeError> {
         if self.next < self.block.end {
             return Err(TreeError::Incomplete { missing: self.next });
         }
-        Ok(self.stack.iter().map(|(_, sum)| sum.as_slice()).collect())
+        Ok(self.stack.len())
     }
 
-    /// Starts anew with the same block, as for the next step; the buffers are kept.
+    /// Starts anew with the same block, as for the next step.
     pub fn clear(&mut self) {
         self.next = self.block.start;
-        self.pool.extend(self.stack.drain(..).map(|(_, buffer)| buffer));
+        self.stack.clear();
     }
 }
 
@@ -266,25 +289,35 @@ mod tests {
     }
 
     #[test]
-    fn few_buffers_are_alive() {
-        let mut sum = TreeSum::new(64, 0..64, 1);
-        for shard in 0..64 {
-            sum.push_slice(shard, &[1.0_f32]).unwrap();
+    fn few_buffers_are_used() {
+        let mut sum = TreeSum::new(64, 0..64);
+        assert_eq!(sum.depth(), 6, "log2(64)");
+        let mut buffers = [[0.0_f32]; 6];
+        let mut buffers = buffers.each_mut().map(<[f32; 1]>::as_mut_slice);
+        for step in 1..3_u16 {
+            for shard in 0..64 {
+                sum.push(shard, &[f32::from(step)], &mut buffers).unwrap();
+            }
+            assert_eq!((sum.finish(), &*buffers[0]), (Ok(1), [f32::from(step) * 64.0].as_slice()));
+            sum.clear();
         }
-        assert_eq!(sum.tops().unwrap(), [[64.0].as_slice()]);
-        sum.clear();
-        assert_eq!(sum.pool.len(), 6, "log2(64) buffers, kept for the next step");
+        assert_eq!(TreeSum::new(64, 3..3).depth(), 0);
     }
 
     #[test]
     fn misuse_is_refused() {
-        let mut sum = TreeSum::new(4, 1..3, 2);
-        assert_eq!(sum.push_slice(0, &[0, 0]), Err(TreeError::OutOfOrder { expected: 1, found: 0 }));
-        assert_eq!(sum.push(1, vec![0]), Err(TreeError::Length { expected: 2, found: 1 }));
-        assert_eq!(sum.tops(), Err(TreeError::Incomplete { missing: 1 }));
-        sum.push(1, vec![0, 0]).unwrap();
-        sum.push(2, vec![0, 0]).unwrap();
-        assert_eq!(sum.push_slice(3, &[0, 0]), Err(TreeError::OutOfOrder { expected: 3, found: 3 }));
+        let mut sum = TreeSum::new(4, 1..3);
+        let (mut first, mut second) = ([0; 2], [0; 2]);
+        let mut buffers = [first.as_mut_slice(), &mut second];
+        let early = sum.push(0, &[0, 0], &mut buffers);
+        assert_eq!(early, Err(TreeError::OutOfOrder { expected: 1, found: 0 }));
+        assert_eq!(sum.push(1, &[0], &mut buffers), Err(TreeError::Length { expected: 2, found: 1 }));
+        assert_eq!(sum.push::<i32>(1, &[0], &mut []), Err(TreeError::Buffers { expected: 2, found: 0 }));
+        assert_eq!(sum.finish(), Err(TreeError::Incomplete { missing: 1 }));
+        sum.push(1, &[0, 0], &mut buffers).unwrap();
+        sum.push(2, &[0, 0], &mut buffers).unwrap();
+        let late = sum.push(3, &[0, 0], &mut buffers);
+        assert_eq!(late, Err(TreeError::OutOfOrder { expected: 3, found: 3 }));
     }
 
     proptest! {
@@ -307,7 +340,6 @@ mod tests {
         fn any_placement_gives_the_bits_of_the_definition(
             values in proptest::collection::vec(-1e6_f32..1e6, 1..70),
             cuts in proptest::collection::vec(any::<u32>(), 0..6),
-            owned in any::<bool>(),
         ) {
             let shards = u32::try_from(values.len()).unwrap();
             let mut bounds: Vec<u32> = cuts.iter().map(|cut| cut % (shards + 1)).collect();
@@ -316,14 +348,15 @@ mod tests {
             let (mut ranges, mut sums) = (Vec::new(), Vec::new());
             for bound in bounds.windows(2) {
                 let block = bound[0]..bound[1];
-                let mut sum = TreeSum::new(shards, block.clone(), 1);
+                let mut sum = TreeSum::new(shards, block.clone());
+                let mut buffers = vec![[f32::NAN]; sum.depth()];
+                let mut slots: Vec<&mut [f32]> = buffers.iter_mut().map(|buffer| buffer.as_mut_slice()).collect();
                 for shard in block.clone() {
-                    let value = [values[shard as usize]];
-                    if owned { sum.push(shard, value.to_vec()) } else { sum.push_slice(shard, &value) }.unwrap();
+                    sum.push(shard, &[values[shard as usize]], &mut slots).unwrap();
                 }
-                let found = sum.tops().unwrap();
-                prop_assert_eq!(found.len(), tops(block.clone(), shards).len());
-                sums.extend(found.iter().map(|top| top[0]));
+                let found = sum.finish().unwrap();
+                prop_assert_eq!(found, tops(block.clone(), shards).len());
+                sums.extend(buffers[..found].iter().map(|top| top[0]));
                 ranges.extend(tops(block, shards));
             }
             let leaves: Vec<&[f32]> = sums.iter().map(std::slice::from_ref).collect();

@@ -105,7 +105,7 @@ impl Dataset {
             images = images.f_flip([2])?;
         }
         self.transform.normalise(&mut images)?;
-        Ok(channels_last(&images)?)
+        channels_last(&images)
     }
 
     /// The labels of [`Self::batch`].

@@ -179,7 +179,7 @@ impl Engine {
         let (kept, y, indices) = self.kept.stem.take().expect("forward comes first");
         let (above, image) = (above.images(), y.images());
         let unpooled =
-            above.max_pool2d_with_indices_backward(&image, [3, 3], [2, 2], [1, 1], [1, 1], false, &indices);
+            image.max_pool2d_with_indices_backward(&above, [3, 3], [2, 2], [1, 1], [1, 1], false, &indices);
         let _ = self.stem.backward(kept, (&Map::from_images(&unpooled), true), gradient, None);
     }
 }

@@ -56,6 +56,39 @@ fn checked<T: Number>(tensor: &Tensor) -> (*mut T, usize) {
     (tensor.data_ptr().cast(), len)
 }
 
+/// Numbers in memory that libtorch did not make, seen as a flat f32 tensor on the CPU too.
+#[derive(Debug)]
+pub(crate) struct Lent<M> {
+    tensor: Tensor,
+    memory: M,
+}
+
+impl<M> Lent<M> {
+    /// `numbers` shows what is to be seen of `memory`: the same numbers at the same address, for as long as it lives,
+    /// wherever `memory` itself is moved.
+    pub(crate) fn new(mut memory: M, numbers: impl FnOnce(&mut M) -> &mut [f32]) -> Self {
+        let numbers = numbers(&mut memory);
+        let (data, len) = (numbers.as_mut_ptr().cast(), numbers.len() as i64);
+        // SAFETY: `data` points to `len` numbers in a row, which `memory` keeps. The tensor goes with it; its other
+        // handles belong to the same owner (a step's buffers) and go at the same time. While `memory` is in use, the
+        // tensor is not: both are reached through this one value.
+        let tensor = unsafe { Tensor::from_blob(data, &[len], &[1], Kind::Float, Device::Cpu) };
+        Self { tensor, memory }
+    }
+
+    pub(crate) fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    pub(crate) fn tensor_mut(&mut self) -> &mut Tensor {
+        &mut self.tensor
+    }
+
+    pub(crate) fn memory(&mut self) -> &mut M {
+        &mut self.memory
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +101,16 @@ mod tests {
         with_slice_mut(&mut tensor.narrow(0, 4, 0), |slice: &mut [f32]| assert!(slice.is_empty()));
         let half = tensor.to_kind(Kind::BFloat16);
         with_slice(&half, |slice: &[bf16]| assert_eq!(slice, [1.0, 5.0, 6.0, 4.0].map(bf16::from_f32)));
+    }
+
+    #[test]
+    fn lent_numbers_are_the_tensors() {
+        let mut lent = Lent::new(vec![1.0, 2.0, 3.0], Vec::as_mut_slice);
+        let _ = lent.tensor_mut().narrow(0, 1, 2).fill_(5.0);
+        assert_eq!(*lent.memory(), [1.0, 5.0, 5.0]);
+        lent.memory()[0] = 7.0;
+        assert_eq!(Vec::<f32>::try_from(lent.tensor()).unwrap(), [7.0, 5.0, 5.0]);
+        assert_eq!(Lent::new(Vec::new(), Vec::as_mut_slice).tensor().size(), [0]);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::blobs::{BlobError, Blobs};
 use super::presence::Fetcher;
 use super::{SessionError, Settings, address};
 use crate::collective::Listener;
+use crate::collective::device::Opener;
+use crate::collective::nccl::Nccl;
+use crate::device::DeviceName;
 use crate::plan::Plan;
 use crate::trainer::{Kept, Pulse, Setup};
 
@@ -16,12 +19,22 @@ pub(super) fn setup(settings: &Settings, plan: &Plan, pulse: &Pulse, kept: &Kept
         plan: plan.clone(),
         worker: settings.name.clone(),
         device: settings.device,
+        opener: opener(settings.device),
         dataset: blobs.path(&plan.data.digest),
         weights: plan.model.weights_digest.as_deref().map(|digest| blobs.path(digest)),
         activations: settings.cache.join("activations"),
         pulse: pulse.clone(),
         kept: kept.clone(),
     }
+}
+
+/// The device was opened when the worker started, which brought NCCL along.
+fn opener(device: DeviceName) -> Option<Result<Box<dyn Opener>, String>> {
+    let DeviceName::Cuda(index) = device else { return None };
+    Some(match Nccl::load(index) {
+        Ok(nccl) => Ok(Box::new(nccl)),
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 /// Data and weights in the cache, and the data plane open for the worker's life.

@@ -1,5 +1,6 @@
 //! From the shards' gradients to the step's: sums of local sub-trees first, then the exchange of their tops.
 //!
+//! Sub-trees are added up where the exchange takes them from, and leaves the sum: in buffers that members on one host see.
 //! A flat buffer is exchanged in parts, in one order on all members. A member with a single shard hands a part over
 //! as soon as it is written; one with several waits for the last shard, one without any has nothing to add. The
 //! calls block; a background exchange would take the same parts in the same order.
@@ -9,19 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use crate::collective::{Cancel, Collective, CollectiveError, Group, Observer, TreeSum};
+use crate::collective::device::{Agreement, Alone, Check, DeviceLink, Opener, agree};
+use crate::collective::{Cancel, Collective, CollectiveError, Group, Observer, SumBuffers, TreeSum};
 
 use super::error::{TrainerError, named};
 use super::pulse::{Activity, Pulse};
-use crate::model::host_view::{with_slice, with_slice_mut};
+use crate::model::host_view::{Lent, with_slice};
 
 /// The other members, as a step sees them, and the ways to be called off.
 #[derive(Debug)]
 pub(super) struct Peers {
     pub(super) group: Group,
     collective: Box<dyn Collective>,
+    /// Where gradients stay on the devices.
+    link: Option<Box<dyn DeviceLink>>,
     /// By rank.
     names: Vec<String>,
     cancel: Cancel,
@@ -43,7 +47,8 @@ impl Peers {
     ) -> Self {
         let watched = pulse.clone();
         collective.observe(Observer::new(move |rank| watched.at(Activity::Exchanging { rank })));
-        Self { group, collective, names, cancel, pause, pulse: pulse.clone(), waited: Duration::ZERO }
+        let (link, pulse, waited) = (None, pulse.clone(), Duration::ZERO);
+        Self { group, collective, link, names, cancel, pause, pulse, waited }
     }
 
     /// An early way out of long computations: nothing else would notice a cancel when there is one member only.
@@ -65,16 +70,56 @@ impl Peers {
         self.exchange(|collective| collective.all_gather(payload))
     }
 
-    fn all_reduce(&mut self, tops: &[&[f32]], out: &mut [f32]) -> Result<(), TrainerError> {
-        self.exchange(|collective| collective.all_reduce(tops, out))
-    }
-
     fn exchange<T>(
         &mut self,
         operation: impl FnOnce(&mut dyn Collective) -> Result<T, CollectiveError>,
     ) -> Result<T, TrainerError> {
         let started = Instant::now();
         let result = operation(&mut *self.collective);
+        self.waited += started.elapsed();
+        self.pulse.at(Activity::Computing);
+        result.map_err(|error| named(error, &self.names))
+    }
+
+    /// Agrees with the other members on the way that sums take from now on. Returns who stood in the way of the devices'
+    /// own, and why.
+    pub(super) fn link_devices(
+        &mut self,
+        opener: Option<&Result<Box<dyn Opener>, String>>,
+    ) -> Result<Vec<String>, TrainerError> {
+        if self.group.world_size() == 1 {
+            self.link = opener.map(|_| Box::new(Alone) as Box<dyn DeviceLink>);
+            return Ok(Vec::new());
+        }
+        let opener = opener.map(|opener| opener.as_deref().map_err(Clone::clone));
+        match self.exchange(|collective| agree(collective, opener))? {
+            Agreement::Device(link) => self.link = Some(link),
+            Agreement::Host { reasons } => {
+                let told = |(rank, reason): (usize, String)| format!("{}: {reason}", self.name(rank));
+                return Ok(reasons.into_iter().map(told).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    pub(super) fn is_linked(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// One operation over the devices' link, which there must be.
+    pub(super) fn on_devices<T>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn DeviceLink, Check<'_>) -> Result<T, CollectiveError>,
+    ) -> Result<T, TrainerError> {
+        let Self { link, collective, cancel, .. } = self;
+        let link = link.as_deref_mut().ok_or(CollectiveError::Closed).map_err(TrainerError::Collective)?;
+        let started = Instant::now();
+        // All wait for all there. Who follows from each to the next comes to the one that does not wait.
+        let rank = (self.group.rank() + 1) % self.group.world_size();
+        self.pulse.at(Activity::Exchanging { rank });
+        let result = operation(link, &mut || {
+            if cancel.is_cancelled() { Err(CollectiveError::Cancelled) } else { collective.check() }
+        });
         self.waited += started.elapsed();
         self.pulse.at(Activity::Computing);
         result.map_err(|error| named(error, &self.names))
@@ -106,29 +151,42 @@ pub(super) struct ShardSum {
     parts: Vec<Part>,
     /// This member holds exactly one shard: its values are its only top.
     sole: bool,
-    /// On the device.
-    sum: Tensor,
-    /// Where the collective writes; `sum` itself when the device is the CPU.
-    host_sum: Tensor,
+    /// The shards' values add up here, and here the sum is exchanged.
+    buffers: Lent<SumBuffers>,
+    /// On the device; none on the CPU, where the sum stays in the buffers.
+    on_device: Option<Tensor>,
 }
 
 #[derive(Debug)]
 struct Part {
     range: Range<usize>,
-    local: TreeSum<f32>,
+    local: TreeSum,
 }
 
 impl ShardSum {
     /// For those `ranges` of tensors shaped like `like`; all else is zero in the sum.
-    pub(super) fn new(like: &Tensor, ranges: Vec<Range<usize>>, group: &Group) -> Self {
-        let local = |range: &Range<usize>| TreeSum::new(group.shards(), group.block(), range.len());
-        let parts = ranges.into_iter().map(|range| Part { local: local(&range), range }).collect();
-        let sum = like.zeros_like();
-        let host_sum = match sum.device() {
-            Device::Cpu => sum.shallow_clone(),
-            _ => Tensor::zeros(sum.size(), (Kind::Float, Device::Cpu)),
-        };
-        Self { parts, sole: group.block().len() == 1, sum, host_sum }
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(super) fn new(
+        like: &Tensor,
+        ranges: Vec<Range<usize>>,
+        peers: &mut Peers,
+    ) -> Result<Self, TrainerError> {
+        let local = || TreeSum::new(peers.group.shards(), peers.group.block());
+        let (depth, sole) = (local().depth(), peers.group.block().len() == 1);
+        let parts = ranges.into_iter().map(|range| Part { range, local: local() }).collect();
+        let mut buffers = peers.exchange(|collective| collective.buffers(depth, like.numel()))?;
+        buffers.sum_mut().fill(0.0);
+        let on_device = (like.device() != Device::Cpu).then(|| like.zeros_like());
+        Ok(Self { parts, sole, buffers: Lent::new(buffers, SumBuffers::sum_mut), on_device })
+    }
+
+    /// Where a shard's values may be written before [`Self::add`], which then has no need to copy them; none when this
+    /// member adds several shards up, or they are on another device.
+    pub(super) fn place(&self) -> Option<Tensor> {
+        let free = self.sole && self.on_device.is_none();
+        free.then(|| self.buffers.tensor().shallow_clone())
     }
 
     pub(super) fn parts(&self) -> usize {
@@ -143,13 +201,17 @@ impl ShardSum {
         values: &Tensor,
         peers: &mut Peers,
     ) -> Result<(), TrainerError> {
-        let part = &mut self.parts[index];
-        // The same memory when it is on the CPU already.
-        let values = narrow(values, &part.range).to_device(Device::Cpu);
-        if !self.sole {
-            return Ok(with_slice(&values, |values| part.local.push_slice(shard, values))?);
+        let Part { range, local } = &mut self.parts[index];
+        if self.sole {
+            if values.data_ptr() != self.buffers.tensor().data_ptr() {
+                narrow(self.buffers.tensor(), range).copy_(&narrow(values, range));
+            }
+            return self.reduce(index, peers);
         }
-        with_slice(&values, |values| self.reduce(index, &[values], peers))
+        // The same memory when it is on the CPU already.
+        let values = narrow(values, range).to_device(Device::Cpu);
+        let mut buffers = self.buffers.memory().parts_mut(range.clone());
+        Ok(with_slice(&values, |values| local.push(shard, values, &mut buffers))?)
     }
 
     /// Exchanges what [`Self::add`] has not: all parts, when this member holds several shards or none. The sum may be
@@ -159,26 +221,23 @@ impl ShardSum {
             if self.sole {
                 break;
             }
-            // Taken out for the call, which needs the rest of `self`.
-            let empty = TreeSum::new(1, 0..0, 0);
-            let mut local = std::mem::replace(&mut self.parts[index].local, empty);
-            self.reduce(index, &local.tops()?, peers)?;
-            local.clear();
-            self.parts[index].local = local;
+            self.parts[index].local.finish()?;
+            self.reduce(index, peers)?;
+            self.parts[index].local.clear();
         }
-        Ok(&mut self.sum)
+        Ok(self.on_device.as_mut().unwrap_or(self.buffers.tensor_mut()))
     }
 
-    fn reduce(&mut self, index: usize, tops: &[&[f32]], peers: &mut Peers) -> Result<(), TrainerError> {
+    fn reduce(&mut self, index: usize, peers: &mut Peers) -> Result<(), TrainerError> {
         let range = &self.parts[index].range;
         if range.is_empty() {
             // Empty on all members alike.
             return Ok(());
         }
-        let mut out = narrow(&self.host_sum, range);
-        with_slice_mut(&mut out, |out| peers.all_reduce(tops, out))?;
-        if self.sum.device() != Device::Cpu {
-            narrow(&self.sum, range).copy_(&out);
+        let buffers = self.buffers.memory();
+        peers.exchange(|collective| collective.all_reduce_in(buffers, range.clone()))?;
+        if let Some(sum) = &self.on_device {
+            narrow(sum, range).copy_(&narrow(self.buffers.tensor(), range));
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 //! Connecting comes first: a member that is still reading its data then does not run into a timeout of the others, and
 //! those that have their replica already learn at once who is not there.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tch::Device;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Setup;
 use super::error::{TrainerError, named};
@@ -42,7 +43,21 @@ pub(super) fn connect(setup: &Setup, begin: &Begin) -> Result<Peers, TrainerErro
         let mesh = TcpMesh::connect(&begin.listener, &membership, CONNECT_TIMEOUT, &begin.cancel);
         Box::new(mesh.map_err(|error| named(error, &names))?)
     };
-    Ok(Peers::new(group, collective, names, (begin.cancel.clone(), begin.pause.clone()), &setup.pulse))
+    let controls = (begin.cancel.clone(), begin.pause.clone());
+    let mut peers = Peers::new(group, collective, names, controls, &setup.pulse);
+    let obstacles = peers.link_devices(setup.opener.as_ref())?;
+    tell_once(&obstacles);
+    Ok(peers)
+}
+
+/// The host's way is right, but not what GPUs were bought for. What was told before is told again only when it changes.
+fn tell_once(obstacles: &[String]) {
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !obstacles.is_empty() && *told != obstacles {
+        warn!("gradients go through the host's memory, not from GPU to GPU: {}", obstacles.join("; "));
+        *told = obstacles.to_vec();
+    }
 }
 
 /// Makes sure that this member holds a replica at the position, and that the others get theirs from it if it is the one

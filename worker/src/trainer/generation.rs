@@ -105,8 +105,11 @@ impl Generation<'_> {
                 info!(step = self.held.position.step, "paused");
                 Some(Ending::Paused)
             } else {
-                let new = || Stepper::new(plan, &self.held.replica, &self.peers);
-                self.step_on(stepper.get_or_insert_with(new))?
+                let own = match &mut stepper {
+                    Some(own) => own,
+                    none => none.insert(Stepper::new(plan, &self.held.replica, &mut self.peers)?),
+                };
+                self.step_on(own)?
             };
             if let Some(ending) = ending {
                 return Ok(ending);

@@ -6,11 +6,12 @@
 use tch::Tensor;
 
 use super::error::TrainerError;
-use super::exchange::{Peers, ShardSum, narrow};
+use super::exchange::{Peers, narrow};
 use super::inputs::Inputs;
 use super::parts::{self, PartSums};
 use super::replica::Replica;
 use super::samples::StepSamples;
+use super::sum::Sum;
 use super::trailer::{self, ShardAccount, Trailer};
 use super::{clip, loss};
 use crate::model::Tape;
@@ -26,8 +27,8 @@ pub(super) struct Stepper {
     gradient: Tensor,
     /// Of a shard that is computed in parts.
     part_sums: Option<PartSums>,
-    gradients: ShardSum,
-    statistics: ShardSum,
+    gradients: Sum,
+    statistics: Sum,
 }
 
 /// What a step gave.
@@ -40,20 +41,21 @@ pub(super) struct Outcome {
 }
 
 impl Stepper {
-    pub(super) fn new(plan: &Plan, replica: &Replica, peers: &Peers) -> Self {
+    pub(super) fn new(plan: &Plan, replica: &Replica, peers: &mut Peers) -> Result<Self, TrainerError> {
         let TrainPlan { label_smoothing, accumulate, clip_norm, .. } = plan.train;
         let model = &replica.model;
         let gradient = model.new_gradient();
         let part_sums = (accumulate.get() > 1).then(|| PartSums::new(&gradient, model.statistics()));
-        Self {
+        let gradients = Sum::new(&gradient, model.buckets(), plan.exact, peers)?;
+        Ok(Self {
             label_smoothing,
             accumulate: accumulate.get(),
             clip_norm,
             part_sums,
-            gradients: ShardSum::new(&gradient, model.buckets(), &peers.group),
-            statistics: ShardSum::new(model.statistics(), model.moving_statistics(), &peers.group),
-            gradient,
-        }
+            gradient: gradients.place().unwrap_or(gradient),
+            gradients,
+            statistics: Sum::new(model.statistics(), model.moving_statistics(), plan.exact, peers)?,
+        })
     }
 
     /// Makes the update at `position`, the same on every member. When any member is asked to pause, all of them learn it

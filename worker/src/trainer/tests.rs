@@ -1,5 +1,6 @@
 //! The trainer driven by plain channels: whoever takes part and wherever it is interrupted, the results are the same.
 
+mod devices;
 mod generations;
 mod members;
 mod prefix;

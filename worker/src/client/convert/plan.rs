@@ -43,6 +43,7 @@ pub(super) fn plan(plan: v1::Plan) -> Result<Plan, Malformed> {
         threads: positive(plan.threads, "no threads")?,
         precision,
         caches_prefix,
+        exact: plan.exact,
         checkpoint_every_steps: NonZeroU64::new(plan.checkpoint_every_steps),
         data: data(need(plan.data, "a plan without data")?)?,
         augment: plan.augment.map_or_else(Augment::default, augment),

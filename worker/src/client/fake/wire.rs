@@ -27,6 +27,9 @@ pub(super) fn plan(epochs: u32) -> v1::Plan {
         epochs,
         steps_per_epoch: 2,
         threads: 1,
+        precision: v1::Precision::Fp32.into(),
+        exact: true,
+        prefix_cache: v1::PrefixCache::Auto.into(),
         data: Some(v1::DataPlan { digest: digest(), image_size: 8, ..Default::default() }),
         model: Some(v1::ModelPlan { name: "resnet18".to_owned(), ..Default::default() }),
         train: Some(v1::TrainPlan {

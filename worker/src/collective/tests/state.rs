@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::super::frame::{HEADER_BYTES, Header, Kind};
+use super::super::sharing::Met;
 use super::*;
 
 #[test]
@@ -30,7 +31,7 @@ fn received(sent: &[u8]) -> CollectiveError {
     let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let stream = Arc::new(listener.accept().unwrap().0);
     let group = Group::new(0, 2, vec![0..1, 1..2]).unwrap();
-    let mut mesh = TcpMesh::new(group, vec![None, Some(stream)], Cancel::new());
+    let mut mesh = TcpMesh::new(group, vec![None, Some(Met { stream, region: None })], None, Cancel::new());
     sender.write_all(sent).unwrap();
     drop(sender);
     mesh.send_state(1, &[0], &[]).unwrap_err()

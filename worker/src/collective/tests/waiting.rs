@@ -11,7 +11,6 @@ fn an_observer_is_told_of_the_member_that_is_late() {
     let comes = std::sync::Mutex::new(Some(comes));
     on_mesh(&[0..1, 1..2, 2..3], |mut mesh, group| {
         let (told, waits) = channel();
-        let sum = sum_of_block(group, 100_000);
         match mesh.rank() {
             1 => drop(comes.lock().unwrap().take().unwrap().recv()),
             0 => {
@@ -26,7 +25,7 @@ fn an_observer_is_told_of_the_member_that_is_late() {
             }
             _ => {}
         }
-        mesh.all_reduce(&sum.tops().unwrap(), &mut vec![0.0; 100_000]).unwrap();
+        sum_of_all(&mut mesh, group, 100_000).unwrap();
         mesh.all_gather(b"").unwrap();
         let waits: Vec<usize> = waits.try_iter().collect();
         assert_eq!(waits.is_empty(), mesh.rank() != 0);
@@ -42,7 +41,7 @@ fn only_who_does_not_come_is_missing() {
     let membership = |rank| membership(1, rank, &peers, &[0..1, 1..2, 2..3, 3..4]);
     let _callers = [2, 3].map(|rank| {
         let mut caller = TcpStream::connect(&peers[1]).unwrap();
-        caller.write_all(&Hello::new(&membership(rank)).unwrap().to_bytes()).unwrap();
+        caller.write_all(&Hello::new(&membership(rank), Offer::NONE).unwrap().to_bytes()).unwrap();
         caller
     });
     let wait = Duration::from_millis(100);

@@ -5,6 +5,9 @@
 //! So the bits depend on the numbers alone, not on the instruction set that [`pulp`] picks, and a variance is exact
 //! even where the mean is large. Products and sums are rounded one by one, never contracted.
 
+#[cfg(test)]
+mod tests;
+
 use super::element::Element;
 
 /// Channels that are handled side by side; those of all ResNets are multiples of it.
@@ -183,11 +186,11 @@ pub(super) fn sums<E: Element>(gradient: &[E], z: &[E], mean: &[f32], mask: Mask
             for at in (0..channels).step_by(LANES) {
                 let mean = lanes(mean, at);
                 let (plain, centred) = match mask {
-                    Mask::All => block_sums(gradient, z, (channels, at), mean, |_, _| true),
+                    Mask::All => block_sums(gradient, z, (channels, at), mean, |_, _| false),
                     Mask::Positive(Affine { scale, shift }) => {
                         let (scale, shift) = (lanes(scale, at), lanes(shift, at));
-                        let passes = |z: f32, lane: usize| !(z * scale[lane] + shift[lane] <= 0.0);
-                        block_sums(gradient, z, (channels, at), mean, passes)
+                        let stopped = |z: f32, lane: usize| z * scale[lane] + shift[lane] <= 0.0;
+                        block_sums(gradient, z, (channels, at), mean, stopped)
                     }
                 };
                 let (all, dots) = (lanes_mut(&mut sums.plain, at), lanes_mut(&mut sums.centred, at));
@@ -207,14 +210,14 @@ fn block_sums<E: Element>(
     z: &[E],
     (channels, at): (usize, usize),
     mean: &Lanes,
-    passes: impl Fn(f32, usize) -> bool,
+    stopped: impl Fn(f32, usize) -> bool,
 ) -> (Lanes, Lanes) {
     let (mut plain, mut centred) = ([0.0; LANES], [0.0; LANES]);
     for (gradient, z) in gradient.chunks_exact(channels).zip(z.chunks_exact(channels)) {
         let (gradient, z) = (lanes(gradient, at), lanes(z, at));
         for lane in 0..LANES {
             let z = z[lane].load();
-            let g = if passes(z, lane) { gradient[lane].load() } else { 0.0 };
+            let g = if stopped(z, lane) { 0.0 } else { gradient[lane].load() };
             plain[lane] += g;
             centred[lane] += g * (z - mean[lane]);
         }
@@ -251,8 +254,8 @@ pub(super) fn input_gradient<E: Element>(
                         let (scale, shift) = (lanes(scale, at), lanes(shift, at));
                         for lane in 0..LANES {
                             let value = z[lane].load();
-                            let passes = !(value * scale[lane] + shift[lane] <= 0.0);
-                            let g = if passes { gradient[lane].load() } else { 0.0 };
+                            let stopped = value * scale[lane] + shift[lane] <= 0.0;
+                            let g = if stopped { 0.0 } else { gradient[lane].load() };
                             z[lane] = E::store(change(g, value, lane));
                         }
                     }

@@ -1,11 +1,6 @@
 //! Gradients that do not depend on the cuts, statistics that move by PyTorch's rule, frozen parts that keep every bit.
 
-use std::convert::Infallible;
-
 use super::*;
-
-/// Of backward, where nothing can stop it.
-const GO_ON: Result<(), Infallible> = Ok(());
 
 fn gradient(model: &ResNet, x: &Tensor) -> Tensor {
     let gradient = model.new_gradient();
@@ -191,83 +186,4 @@ fn a_model_that_trains_nothing_still_goes_through_the_motions() {
         GO_ON
     });
     assert_eq!((result, seen), (Ok(()), vec![0, 1, 2]));
-}
-
-/// The greatest distance, as a share of the greatest value.
-fn apart(found: &Tensor, expected: &Tensor) -> f64 {
-    let scale = expected.abs().max().double_value(&[]);
-    (found.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).abs().max().double_value(&[]) / scale
-}
-
-/// What is written out for CPUs, and what autograd makes of the same network.
-fn assert_engine_follows_autograd(spec: ModelSpec, freezing: &Freezing, size: i64, tolerance: f64) {
-    let model = || {
-        let mut model = ResNet::new(spec, freezing, Device::Cpu).unwrap();
-        model.init(SEED);
-        // Deep in the network a random initialisation leaves ReLUs on the kink: a bias keeps them off it.
-        for slot in &model.layout.slots {
-            if slot.name.contains("bn") && slot.name.ends_with("bias") {
-                let flat = model.buffers.flat(slot.trainable);
-                let _ = tch::no_grad(|| slot.view(flat).fill_(0.5));
-            }
-        }
-        model.buffers.changed();
-        model
-    };
-    let (engine, autograd) = (model(), model().with_autograd());
-    let x = images(1).repeat([2, 1, 1, 1]).upsample_bilinear2d([size, size], false, None, None);
-    let labels = Tensor::from_slice(&[1i64, 0, 3, 9, 2, 2, 5, 7]);
-    let run = |model: &ResNet| {
-        let (logits, tape) = model.forward_train(&x);
-        let gradient = Tensor::full_like(&model.new_gradient(), f64::NAN);
-        let loss = logits.cross_entropy_for_logits(&labels);
-        model.backward(tape, &loss, &gradient, |_| GO_ON).expect("nothing stops it");
-        (logits.detach(), gradient, model.shard_statistics().copy())
-    };
-    let ((logits, gradient, statistics), expected) = (run(&engine), run(&autograd));
-    let what = format!("{spec:?} at {size} px");
-    assert!(apart(&logits, &expected.0) < tolerance, "{what}: {} {}", logits, expected.0);
-    assert!(apart(&statistics, &expected.2) < tolerance, "{what}: statistics");
-    let gradients = engine.named_from_flat(&gradient).into_iter().zip(autograd.named_from_flat(&expected.1));
-    for ((name, found), (_, expected)) in gradients {
-        let apart = apart(&found, &expected);
-        assert!(apart < 4.0 * tolerance, "{what}: {name} is {apart} apart");
-    }
-    let evaluated = [&engine, &autograd].map(|model| model.forward_eval(&x));
-    assert!(apart(&evaluated[0], &evaluated[1]) < tolerance, "{what}: evaluation");
-}
-
-#[test]
-fn the_cpu_engine_follows_autograd() {
-    for name in [ModelName::Resnet18, ModelName::Resnet50] {
-        for size in [16, 32, 48, 64] {
-            assert_engine_follows_autograd(ModelSpec::new(name, 10), &Freezing::none(), size, 1e-4);
-        }
-    }
-}
-
-#[test]
-fn the_cpu_engine_follows_autograd_whatever_is_frozen() {
-    for patterns in [
-        &["fc."][..],
-        &["layer4.", "fc."],
-        &["layer3.1.conv2.weight"],
-        &["conv1.weight"],
-        &["bn1.bias", "layer2.0.downsample"],
-    ] {
-        for policy in [FrozenBatchNorm::Eval, FrozenBatchNorm::Train] {
-            assert_engine_follows_autograd(
-                spec(ModelName::Resnet18, 10),
-                &freezing(patterns, policy),
-                32,
-                1e-4,
-            );
-        }
-    }
-}
-
-#[test]
-fn the_cpu_engine_follows_autograd_in_bfloat16() {
-    let spec = ModelSpec { precision: Precision::Bf16, ..ModelSpec::new(ModelName::Resnet18, 10) };
-    assert_engine_follows_autograd(spec, &Freezing::none(), 32, 0.05);
 }

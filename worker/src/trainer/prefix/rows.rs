@@ -50,7 +50,7 @@ impl Shape {
         if rows.dim() == 4 { rows.permute([0, 3, 1, 2]) } else { rows.shallow_clone() }
     }
 
-    fn from_bytes(&self, bytes: &[u8]) -> Tensor {
+    fn parse(&self, bytes: &[u8]) -> Tensor {
         let count = bytes.len() / self.row_bytes();
         Tensor::from_data_size(bytes, &self.rows(count), self.kind)
     }
@@ -119,7 +119,7 @@ impl Rows {
     }
 
     pub(super) fn put_bytes(&self, block: &Block, shape: &Shape, bytes: &[u8]) {
-        self.put(block, &shape.from_bytes(bytes));
+        self.put(block, &shape.parse(bytes));
     }
 
     /// A block's bytes, where it is kept in memory.
@@ -158,7 +158,7 @@ impl Source<'_> {
                     let read = self.folder.read(name, (within * row_bytes) as u64, out);
                     read.map_err(|source| self.rows.lost(self.folder.path().join(name), source))?;
                 }
-                self.shape.from_bytes(&bytes)
+                self.shape.parse(&bytes)
             }
         };
         Ok(Shape::unpack(&selected.to_device(self.device)))

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::pulse::{Activity, State};
 use super::super::*;
+use crate::collective::device::Opener;
 use crate::collective::{Cancel, Listener};
 use crate::plan::Position;
 
@@ -53,6 +54,16 @@ fn spring(ambush: &Ambush, moment: Moment) {
 
 /// A trainer that waits for its first order.
 pub(super) fn spawn(plan: &Plan, dataset: &Path, name: &str) -> Member {
+    spawn_linked(plan, dataset, name, None)
+}
+
+/// The same with something to link its device by.
+pub(super) fn spawn_linked(
+    plan: &Plan,
+    dataset: &Path,
+    name: &str,
+    opener: Option<Result<Box<dyn Opener>, String>>,
+) -> Member {
     let (commands, received) = sync_channel(8);
     let (sender, reports) = channel();
     let (ambush, shown) = (Ambush::default(), Arc::new(OnceLock::<Pulse>::new()));
@@ -73,6 +84,7 @@ pub(super) fn spawn(plan: &Plan, dataset: &Path, name: &str) -> Member {
         plan: plan.clone(),
         worker: name.clone(),
         device: DeviceName::Cpu,
+        opener,
         dataset: dataset.to_owned(),
         weights: None,
         activations: dataset.with_file_name("activations"),
