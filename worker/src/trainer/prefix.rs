@@ -31,6 +31,7 @@ use super::memory;
 use super::pulse::Pulse;
 use super::replica::Replica;
 use super::samples::Samples;
+use crate::model::ResNet;
 use crate::plan::{Plan, Split};
 
 /// Of the memory that is free, what all members on a machine may take together.
@@ -69,7 +70,7 @@ pub(super) struct Activations {
     frozen: [u8; 32],
     boundary: usize,
     tables: Vec<Table>,
-    /// i64, by table's row.
+    /// i64, by table, in the order of its samples.
     labels: Vec<Tensor>,
     blocks: Vec<Block>,
     /// By block.
@@ -116,23 +117,10 @@ impl Prefix {
         (samples, replica): (&Samples, &Replica),
         neighbours: usize,
     ) -> Result<(), TrainerError> {
-        if let Err(why) = self.try_open(plan, (samples, replica), neighbours)? {
-            self.kept = None;
-            self.tell(format!("the frozen prefix is not cached: {why}"));
-        }
-        Ok(())
-    }
-
-    fn try_open(
-        &mut self,
-        plan: &Plan,
-        (samples, replica): (&Samples, &Replica),
-        neighbours: usize,
-    ) -> Result<Result<(), Uncached>, TrainerError> {
         let model = &replica.model;
         let views = match choice::choose(plan, model) {
             Ok(views) => views,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return self.do_without(&why),
         };
         let block_rows = plan.eval_block.get() as usize;
         let splits = [
@@ -143,15 +131,14 @@ impl Prefix {
         let frozen = replica.frozen_digest();
         let key = key::key(plan, model, frozen, &tables, block_rows);
         if self.kept.as_ref().is_some_and(|kept| kept.key == key) {
-            return Ok(Ok(()));
+            return Ok(());
         }
+        // First, to make room.
         self.kept = None;
-        let side = i64::from(plan.data.image_size.get());
-        let picture = Tensor::zeros([1, side, side, 3], (Kind::Float, model.device())).permute([0, 3, 1, 2]);
-        let shape = Shape::of(&model.forward_prefix(&picture));
+        let shape = shape_behind(model, i64::from(plan.data.image_size.get()));
         let bytes = (tables.iter().map(Table::rows).sum::<usize>() * shape.row_bytes()) as u64;
         if let Err(why) = choice::check_size(bytes) {
-            return Ok(Err(why));
+            return self.do_without(&why);
         }
         let (rows, place) = place(&tables, &shape, bytes, (model.device(), neighbours))?;
         let name = model.boundary_name().unwrap_or_default();
@@ -173,7 +160,13 @@ impl Prefix {
             folder: Folder::new(&self.cache, &key),
             device: model.device(),
         });
-        Ok(Ok(()))
+        Ok(())
+    }
+
+    fn do_without(&mut self, why: &Uncached) -> Result<(), TrainerError> {
+        self.kept = None;
+        self.tell(format!("the frozen prefix is not cached: {why}"));
+        Ok(())
     }
 
     /// Once for as long as it stays so.
@@ -188,6 +181,12 @@ impl Prefix {
     pub(super) fn news(&mut self) -> Option<String> {
         std::mem::take(&mut self.line.1).then(|| self.line.0.clone())
     }
+}
+
+/// Of what the prefix makes of a picture of `side` pixels per side.
+fn shape_behind(model: &ResNet, side: i64) -> Shape {
+    let picture = Tensor::zeros([1, side, side, 3], (Kind::Float, model.device()));
+    Shape::of(&model.forward_prefix(&picture.permute([0, 3, 1, 2])))
 }
 
 /// Where the rows are kept, and how that is told.
