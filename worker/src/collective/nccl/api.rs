@@ -225,17 +225,20 @@ mod tests {
     #[test]
     fn a_missing_library_is_told_with_a_hint() {
         let error = load_nccl("libnccl-of-nobody.so.2").unwrap_err().to_string();
-        let [reason, hint] = ["NCCL cannot be loaded (libnccl-of-nobody.so.2: ", "hint: pip install nvidia-nccl"];
+        let [reason, hint] =
+            ["NCCL cannot be loaded (libnccl-of-nobody.so.2: ", "hint: pip install nvidia-nccl"];
         assert!(error.starts_with(reason) && error.contains(hint), "{error}");
+    }
+
+    table! {
+        Nobodys { nothing = "nobodys_function": () -> Status; }
     }
 
     #[test]
     fn a_missing_function_is_named() {
-        // The process itself has no CUDA unless libtorch_cuda is loaded, which no test does.
-        let error = CudaTable::take(&Library::this(), "the CUDA runtime").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the CUDA runtime has no cudaSetDevice, so it is another version than this program knows"
-        );
+        let error = Nobodys::take(&Library::this(), "this library").unwrap_err().to_string();
+        let expected =
+            "this library has no nobodys_function, so it is another version than this program knows";
+        assert_eq!(error, expected);
     }
 }
