@@ -70,7 +70,7 @@ fn a_coordinator_killed_over_and_over_changes_nothing() {
     let undisturbed = ELASTIC.undisturbed();
     let mut cluster = Cluster::train(&ELASTIC, "2");
     // Around the end of an epoch, its verdict and the upload of its checkpoint.
-    for step in [ELASTIC_STEPS, ELASTIC_STEPS + 2, 2 * ELASTIC_STEPS, 3 * ELASTIC_STEPS - 1] {
+    for step in [ELASTIC_STEPS, ELASTIC_STEPS + 2, 2 * ELASTIC_STEPS, 3 * ELASTIC_STEPS - 6] {
         cluster.until_step("worker-0", step);
         cluster.kill_coordinator();
         cluster = cluster.resumed(&[]);

@@ -13,10 +13,10 @@ const FILE_BLOCKS_MAX: u32 = 32_768;
 
 #[test]
 fn a_full_disk_fails_the_run_clearly_breaks_no_checkpoint_and_resume_gives_the_same_bits() {
-    let undisturbed = PARTIAL.undisturbed();
+    let undisturbed = FULL.undisturbed();
     let home = Home::new();
     // A first life leaves a checkpoint.
-    let mut running = Running::start(&mut home.train(1, PARTIAL.settings));
+    let mut running = Running::start(&mut home.train(1, FULL.settings));
     running.until("training", || home.run().event("generation_began"));
     running.signal("INT");
     running.wait().expect(130);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::home::{Home, RUN};
 use crate::process::{Ended, Running, await_gone, send};
-use crate::recipes::{FULL, PARTIAL, Recipe, STEPS};
+use crate::recipes::{FULL, Recipe, STEPS};
 
 /// Starts `recipe` and sends `signal` once it trains.
 fn stopped_by(signal: &str, home: &Home, recipe: &Recipe) -> Ended {
@@ -42,9 +42,9 @@ fn an_interrupt_stops_after_the_step_with_a_checkpoint_and_resume_gives_the_same
 
 #[test]
 fn a_termination_stops_the_same_way_with_its_own_exit_code() {
-    let undisturbed = PARTIAL.undisturbed();
+    let undisturbed = FULL.undisturbed();
     let home = Home::new();
-    let ended = stopped_by("TERM", &home, &PARTIAL).expect(143);
+    let ended = stopped_by("TERM", &home, &FULL).expect(143);
     is_stopped_with_a_checkpoint(&home, &ended);
     home.finish(&[]);
     assert_eq!(home.run().outcome(), undisturbed.outcome);
