@@ -16,7 +16,8 @@ pub(super) enum Sum {
 }
 
 impl Sum {
-    /// For those `ranges` of tensors shaped like `like`; all else is zero in the sum. With `exact` the bits are the tree's, also on devices.
+    /// For those `ranges` of tensors shaped like `like`; all else is zero in the sum. With `exact` the bits are the tree's,
+    /// also on devices.
     pub(super) fn new(
         like: &Tensor,
         ranges: Vec<Range<usize>>,
