@@ -27,7 +27,9 @@ class Exchange:
     def lockstep(self, way):
         """`way` is shm or tcp."""
         sizes = ["--world", WORLD, "--length", LENGTH, "--rounds", ROUNDS]
-        found = json.loads(output([self.binaries / "exchange", "--only", way, *sizes]))[way]
+        libtorch = str(REPOSITORY / ".libtorch" / "torch" / "lib")
+        command = [self.binaries / "exchange", "--only", way, *sizes]
+        found = json.loads(output(command, {"LD_LIBRARY_PATH": libtorch}))[way]
         return median(found["rounds_ms"]), found
 
     def gloo(self):
@@ -36,9 +38,9 @@ class Exchange:
         return median(times), {"rounds_ms": times}
 
 
-def output(command):
+def output(command, environment=None):
     try:
-        process = Process(command, {"OMP_NUM_THREADS": "1"})
+        process = Process(command, {"OMP_NUM_THREADS": "1", **(environment or {})})
     except OSError as error:
         raise Failed(f"{command[0]}: {error}") from None
     try:
