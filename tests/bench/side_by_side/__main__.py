@@ -20,6 +20,13 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3, help="of each work; everybody in turn (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a small data set and one round, to try the harness")
     parser.add_argument("--side", choices=["both", "lockstep", "pytorch"], default="both", help="measure one alone")
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=[variant.name for variant in pytorch.VARIANTS],
+        help="a PyTorch variant that is not measured; may be given several times",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: target/bench/DATE.json")
     chosen = parser.parse_args()
     unknown = [name for name in chosen.works if name not in works.NAMES]
@@ -63,7 +70,7 @@ def main():
     maker = works.Works(lockstep, pytorch.PyTorch(python, given.reference, given), given, binaries, chosen.quick)
     try:
         for name in chosen.works or works.NAMES:
-            contest = Contest(maker.make(name))
+            contest = Contest(maker.make(name), out=set(chosen.without))
             for number in range(rounds):
                 contest.round(number, sides, teller(path, found, contest, number))
     finally:
