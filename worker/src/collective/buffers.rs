@@ -58,6 +58,11 @@ impl SumBuffers {
         self.area.get_mut().chunks_exact_mut(self.stride).map(|buffer| &mut buffer[range.clone()]).collect()
     }
 
+    /// All of them, from the first one on.
+    pub fn all_mut(&mut self) -> Vec<&mut [f32]> {
+        self.parts_mut(0..self.length)
+    }
+
     /// What the first buffer holds: a top, or the sum.
     #[must_use]
     pub fn sum(&self) -> &[f32] {

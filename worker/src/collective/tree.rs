@@ -80,6 +80,9 @@ pub(crate) fn add_to_both(left: &mut [f32], right: &mut [f32]) {
 pub enum TreeError {
     #[error("shard {found} came where shard {expected} was due")]
     OutOfOrder { expected: u32, found: u32 },
+    /// It is added to its sibling's sum instead.
+    #[error("shard {shard} has no buffer of its own")]
+    NotPlaced { shard: u32 },
     #[error("a shard of {found} elements came where {expected} were due")]
     Length { expected: usize, found: usize },
     #[error("{expected} buffers are needed for the sums of a block, not {found}")]
@@ -133,9 +136,7 @@ impl TreeSum {
         values: &[T],
         buffers: &mut [&mut [T]],
     ) -> Result<(), TreeError> {
-        if shard != self.next || shard >= self.block.end {
-            return Err(TreeError::OutOfOrder { expected: self.next, found: shard });
-        }
+        self.check_turn(shard)?;
         if let Some(buffer) = buffers.iter().find(|buffer| buffer.len() != values.len()) {
             return Err(TreeError::Length { expected: buffer.len(), found: values.len() });
         }
@@ -150,6 +151,43 @@ impl TreeSum {
         } else {
             buffer.copy_from_slice(values)
         }
+        self.merge_all(buffers);
+        Ok(())
+    }
+
+    /// The buffer that the next shard takes for its own, if it takes one: its values may be written there beforehand.
+    #[must_use]
+    pub fn vacant(&self) -> Option<usize> {
+        let leaf = self.next..self.next + 1;
+        let is_added = self.stack.last().is_some_and(|left| are_siblings(left, &leaf, self.shards));
+        (self.next < self.block.end && !is_added).then_some(self.stack.len())
+    }
+
+    /// As [`Self::push`], of values that lie in the buffer [`Self::vacant`] already.
+    ///
+    /// # Errors
+    /// When it is not the next shard's turn, or it takes no buffer of its own.
+    pub fn push_placed<T: Element>(&mut self, shard: u32, buffers: &mut [&mut [T]]) -> Result<(), TreeError> {
+        self.check_turn(shard)?;
+        match self.vacant() {
+            Some(index) if index < buffers.len() => {}
+            Some(_) => return Err(TreeError::Buffers { expected: self.depth(), found: buffers.len() }),
+            None => return Err(TreeError::NotPlaced { shard }),
+        }
+        self.place(shard);
+        self.merge_all(buffers);
+        Ok(())
+    }
+
+    fn check_turn(&self, shard: u32) -> Result<(), TreeError> {
+        if shard == self.next && shard < self.block.end {
+            return Ok(());
+        }
+        Err(TreeError::OutOfOrder { expected: self.next, found: shard })
+    }
+
+    /// Ends the turn of the shard whose values have come.
+    fn merge_all<T: Element>(&mut self, buffers: &mut [&mut [T]]) {
         while self.merge() {
             let (sums, terms) = buffers.split_at_mut(self.stack.len());
             if let ([.., sum], [term, ..]) = (sums, terms) {
@@ -157,7 +195,6 @@ impl TreeSum {
             }
         }
         self.next += 1;
-        Ok(())
     }
 
     /// Whether the shard is added to the last buffer's, its sibling, or takes a buffer of its own.
@@ -305,6 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_to_its_sibling_has_no_place() {
+        let mut sum = TreeSum::new(2, 0..2);
+        let mut buffer = [1];
+        let mut buffers = [buffer.as_mut_slice()];
+        assert_eq!(sum.vacant(), Some(0));
+        sum.push_placed(0, &mut buffers).unwrap();
+        assert_eq!(sum.vacant(), None);
+        assert_eq!(sum.push_placed(1, &mut buffers), Err(TreeError::NotPlaced { shard: 1 }));
+        sum.push(1, &[2], &mut buffers).unwrap();
+        assert_eq!(buffer, [3]);
+    }
+
+    #[test]
     fn misuse_is_refused() {
         let mut sum = TreeSum::new(4, 1..3);
         let (mut first, mut second) = ([0; 2], [0; 2]);
@@ -314,6 +364,7 @@ mod tests {
         assert_eq!(sum.push(1, &[0], &mut buffers), Err(TreeError::Length { expected: 2, found: 1 }));
         assert_eq!(sum.push::<i32>(1, &[0], &mut []), Err(TreeError::Buffers { expected: 2, found: 0 }));
         assert_eq!(sum.finish(), Err(TreeError::Incomplete { missing: 1 }));
+        assert_eq!(sum.push_placed::<i32>(1, &mut []), Err(TreeError::Buffers { expected: 2, found: 0 }));
         sum.push(1, &[0, 0], &mut buffers).unwrap();
         sum.push(2, &[0, 0], &mut buffers).unwrap();
         let late = sum.push(3, &[0, 0], &mut buffers);
@@ -340,6 +391,7 @@ mod tests {
         fn any_placement_gives_the_bits_of_the_definition(
             values in proptest::collection::vec(-1e6_f32..1e6, 1..70),
             cuts in proptest::collection::vec(any::<u32>(), 0..6),
+            places_itself: bool,
         ) {
             let shards = u32::try_from(values.len()).unwrap();
             let mut bounds: Vec<u32> = cuts.iter().map(|cut| cut % (shards + 1)).collect();
@@ -352,8 +404,15 @@ mod tests {
                 let mut buffers = vec![[f32::NAN]; sum.depth()];
                 let mut slots: Vec<&mut [f32]> = buffers.iter_mut().map(|buffer| buffer.as_mut_slice()).collect();
                 for shard in block.clone() {
-                    sum.push(shard, &[values[shard as usize]], &mut slots).unwrap();
+                    let value = values[shard as usize];
+                    if let Some(index) = sum.vacant().filter(|_| places_itself) {
+                        slots[index][0] = value;
+                        sum.push_placed(shard, &mut slots).unwrap();
+                    } else {
+                        sum.push(shard, &[value], &mut slots).unwrap();
+                    }
                 }
+                prop_assert_eq!(sum.vacant(), None);
                 let found = sum.finish().unwrap();
                 prop_assert_eq!(found, tops(block.clone(), shards).len());
                 sums.extend(buffers[..found].iter().map(|top| top[0]));

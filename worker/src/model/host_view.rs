@@ -56,32 +56,33 @@ fn checked<T: Number>(tensor: &Tensor) -> (*mut T, usize) {
     (tensor.data_ptr().cast(), len)
 }
 
-/// Numbers in memory that libtorch did not make, seen as a flat f32 tensor on the CPU too.
+/// Numbers in memory that libtorch did not make, seen as flat f32 tensors on the CPU too.
 #[derive(Debug)]
 pub(crate) struct Lent<M> {
-    tensor: Tensor,
+    tensors: Vec<Tensor>,
     memory: M,
 }
 
 impl<M> Lent<M> {
-    /// `numbers` shows what is to be seen of `memory`: the same numbers at the same address, for as long as it lives,
+    /// `numbers` shows what is to be seen of `memory`: the same numbers at the same addresses, for as long as it lives,
     /// wherever `memory` itself is moved.
-    pub(crate) fn new(mut memory: M, numbers: impl FnOnce(&mut M) -> &mut [f32]) -> Self {
-        let numbers = numbers(&mut memory);
-        let (data, len) = (numbers.as_mut_ptr().cast(), numbers.len() as i64);
-        // SAFETY: `data` points to `len` numbers in a row, which `memory` keeps. The tensor goes with it; its other
-        // handles belong to the same owner (a step's buffers) and go at the same time. While `memory` is in use, the
-        // tensor is not: both are reached through this one value.
-        let tensor = unsafe { Tensor::from_blob(data, &[len], &[1], Kind::Float, Device::Cpu) };
-        Self { tensor, memory }
+    pub(crate) fn new(mut memory: M, numbers: impl FnOnce(&mut M) -> Vec<&mut [f32]>) -> Self {
+        let view = |numbers: &mut [f32]| {
+            let (data, len) = (numbers.as_mut_ptr().cast(), numbers.len() as i64);
+            // SAFETY: `data` points to `len` numbers in a row, which `memory` keeps. The tensor goes with it; its other
+            // handles belong to the same owner (a step's buffers) and go at the same time. While `memory` is in use,
+            // the tensor is not: both are reached through this one value.
+            unsafe { Tensor::from_blob(data, &[len], &[1], Kind::Float, Device::Cpu) }
+        };
+        Self { tensors: numbers(&mut memory).into_iter().map(view).collect(), memory }
     }
 
-    pub(crate) fn tensor(&self) -> &Tensor {
-        &self.tensor
+    pub(crate) fn tensor(&self, index: usize) -> &Tensor {
+        &self.tensors[index]
     }
 
-    pub(crate) fn tensor_mut(&mut self) -> &mut Tensor {
-        &mut self.tensor
+    pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut Tensor {
+        &mut self.tensors[index]
     }
 
     pub(crate) fn memory(&mut self) -> &mut M {
@@ -105,12 +106,15 @@ mod tests {
 
     #[test]
     fn lent_numbers_are_the_tensors() {
-        let mut lent = Lent::new(vec![1.0, 2.0, 3.0], Vec::as_mut_slice);
-        let _ = lent.tensor_mut().narrow(0, 1, 2).fill_(5.0);
+        let mut lent = Lent::new(vec![1.0, 2.0, 3.0], |numbers| vec![numbers]);
+        let _ = lent.tensor_mut(0).narrow(0, 1, 2).fill_(5.0);
         assert_eq!(*lent.memory(), [1.0, 5.0, 5.0]);
         lent.memory()[0] = 7.0;
-        assert_eq!(Vec::<f32>::try_from(lent.tensor()).unwrap(), [7.0, 5.0, 5.0]);
-        assert_eq!(Lent::new(Vec::new(), Vec::as_mut_slice).tensor().size(), [0]);
+        assert_eq!(Vec::<f32>::try_from(lent.tensor(0)).unwrap(), [7.0, 5.0, 5.0]);
+        assert_eq!(
+            Lent::new(Vec::new(), |numbers: &mut Vec<f32>| vec![numbers.as_mut_slice()]).tensor(0).size(),
+            [0]
+        );
     }
 
     #[test]

@@ -179,14 +179,15 @@ impl ShardSum {
         let mut buffers = peers.exchange(|collective| collective.buffers(depth, like.numel()))?;
         buffers.sum_mut().fill(0.0);
         let on_device = (like.device() != Device::Cpu).then(|| like.zeros_like());
-        Ok(Self { parts, sole, buffers: Lent::new(buffers, SumBuffers::sum_mut), on_device })
+        Ok(Self { parts, sole, buffers: Lent::new(buffers, SumBuffers::all_mut), on_device })
     }
 
-    /// Where a shard's values may be written before [`Self::add`], which then has no need to copy them; none when this
-    /// member adds several shards up, or they are on another device.
+    /// Where the next shard's values may be written before [`Self::add`], which then has no need to copy them; none when
+    /// they are added to another shard's, or lie on another device.
     pub(super) fn place(&self) -> Option<Tensor> {
-        let free = self.sole && self.on_device.is_none();
-        free.then(|| self.buffers.tensor().shallow_clone())
+        let on_host = self.on_device.is_none();
+        let index = self.parts.first().filter(|_| on_host)?.local.vacant()?;
+        Some(self.buffers.tensor(index).shallow_clone())
     }
 
     pub(super) fn parts(&self) -> usize {
@@ -203,10 +204,15 @@ impl ShardSum {
     ) -> Result<(), TrainerError> {
         let Part { range, local } = &mut self.parts[index];
         if self.sole {
-            if values.data_ptr() != self.buffers.tensor().data_ptr() {
-                narrow(self.buffers.tensor(), range).copy_(&narrow(values, range));
+            if values.data_ptr() != self.buffers.tensor(0).data_ptr() {
+                narrow(self.buffers.tensor(0), range).copy_(&narrow(values, range));
             }
             return self.reduce(index, peers);
+        }
+        let is_placed = |index| values.data_ptr() == self.buffers.tensor(index).data_ptr();
+        if local.vacant().is_some_and(is_placed) {
+            let mut buffers = self.buffers.memory().parts_mut(range.clone());
+            return Ok(local.push_placed(shard, &mut buffers)?);
         }
         // The same memory when it is on the CPU already.
         let values = narrow(values, range).to_device(Device::Cpu);
@@ -225,7 +231,7 @@ impl ShardSum {
             self.reduce(index, peers)?;
             self.parts[index].local.clear();
         }
-        Ok(self.on_device.as_mut().unwrap_or(self.buffers.tensor_mut()))
+        Ok(self.on_device.as_mut().unwrap_or(self.buffers.tensor_mut(0)))
     }
 
     fn reduce(&mut self, index: usize, peers: &mut Peers) -> Result<(), TrainerError> {
@@ -237,7 +243,7 @@ impl ShardSum {
         let buffers = self.buffers.memory();
         peers.exchange(|collective| collective.all_reduce_in(buffers, range.clone()))?;
         if let Some(sum) = &self.on_device {
-            narrow(sum, range).copy_(&narrow(self.buffers.tensor(), range));
+            narrow(sum, range).copy_(&narrow(self.buffers.tensor(0), range));
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ pub(super) struct Stepper {
     label_smoothing: f64,
     accumulate: u32,
     clip_norm: Option<f64>,
-    /// One shard's, on the device.
+    /// One shard's, on the device, where the sum has no place for it.
     gradient: Tensor,
     /// Of a shard that is computed in parts.
     part_sums: Option<PartSums>,
@@ -52,7 +52,7 @@ impl Stepper {
             accumulate: accumulate.get(),
             clip_norm,
             part_sums,
-            gradient: gradients.place().unwrap_or(gradient),
+            gradient,
             gradients,
             statistics: Sum::new(model.statistics(), model.moving_statistics(), plan.exact, peers)?,
         })
@@ -155,6 +155,8 @@ impl Stepper {
         let Self { gradient, gradients, statistics, part_sums, .. } = self;
         let mut sums = part_sums.as_mut().filter(|_| parts > 1);
         let buckets = model.buckets();
+        let place = gradients.place();
+        let gradient = place.as_ref().unwrap_or(gradient);
         model.backward(tape, loss, gradient, |bucket| {
             if let Some(sums) = &sums {
                 let part = |flat: &Tensor| narrow(flat, &buckets[bucket]);
