@@ -57,7 +57,8 @@ fn what_is_not_cached_is_told_with_the_reason() {
 #[test]
 fn a_killed_worker_finds_the_blocks_when_it_comes_back() {
     let undisturbed = CACHED.undisturbed();
-    let mut cluster = Cluster::train(&CACHED, "3");
+    // It is waited for.
+    let mut cluster = Cluster::train(&CACHED, "3..3");
     cluster.until_step("worker-1", 3);
     cluster.signal("KILL", "worker-1");
     cluster.until_members(1, &["worker-0", "worker-1", "worker-2"]);
@@ -69,15 +70,14 @@ fn a_killed_worker_finds_the_blocks_when_it_comes_back() {
 #[test]
 fn a_worker_from_another_machine_is_sent_the_blocks() {
     let undisturbed = CACHED.undisturbed();
-    let mut cluster = Cluster::train(&CACHED, "2");
-    // Makes room for it.
+    let mut cluster = Cluster::train(&CACHED, "2..2");
+    // Makes room for it; the other one waits.
     cluster.until_step("worker-1", 2);
     cluster.signal("TERM", "worker-1");
-    let smaller = cluster.until_members(1, &["worker-0"]);
     let elsewhere = cluster.home.beside("elsewhere");
     let mut command = cluster.joining_with("guest", &elsewhere);
     let guest = cluster.coordinator.companion(&mut command);
-    cluster.until_members(smaller, &["guest", "worker-0"]);
+    cluster.until_members(1, &["guest", "worker-0"]);
     let finished = cluster.ends_like(&undisturbed.outcome);
     guest.wait().expect(0);
     let contents = |cache: &Path| -> Vec<Vec<u8>> {
