@@ -70,10 +70,13 @@ fn a_coordinator_killed_over_and_over_changes_nothing() {
     let undisturbed = ELASTIC.undisturbed();
     let mut cluster = Cluster::train(&ELASTIC, "2");
     // Around the end of an epoch, its verdict and the upload of its checkpoint.
-    for step in [ELASTIC_STEPS, ELASTIC_STEPS + 2, 2 * ELASTIC_STEPS, 3 * ELASTIC_STEPS - 6] {
+    let steps = [ELASTIC_STEPS, ELASTIC_STEPS + 2, 2 * ELASTIC_STEPS, 3 * ELASTIC_STEPS - 6];
+    for (before, step) in steps.into_iter().enumerate() {
         cluster.until_step("worker-0", step);
         cluster.kill_coordinator();
         cluster = cluster.resumed(&[]);
+        // Workers go on meanwhile: the next step to strike at may have been made already.
+        cluster.until("the takeover", |run| (run.events_of("taken_over").len() > before).then_some(()));
     }
     let finished = cluster.ends_like(&undisturbed.outcome);
     assert_eq!(finished.run().events_of("taken_over").len(), 4);
