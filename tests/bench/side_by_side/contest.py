@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Callable
 
+from . import host
 from .figures import Measure, median
 from .processes import Failed
 
@@ -41,6 +42,7 @@ class Contest:
         """Lets everybody who is still in do the work once; every other round in the opposite order."""
         order = [one for one in self.work.contestants if one.side in sides and one.name not in self.out]
         for one in order if number % 2 == 0 else reversed(order):
+            before = host.Times.now()
             try:
                 figure, details = one.do()
             except Failed as failure:
@@ -49,7 +51,8 @@ class Contest:
                 tell(one, None, str(failure))
                 continue
             self.figures.setdefault(one.name, []).append(figure)
-            self.raw.append({"round": number, "contestant": one.name, "figure": figure, **details})
+            stolen = before.stolen_until(host.Times.now())
+            self.raw.append({"round": number, "contestant": one.name, "figure": figure, "stolen": stolen, **details})
             tell(one, figure, None)
         self.leave_out_hopeless()
 

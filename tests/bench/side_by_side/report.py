@@ -10,6 +10,8 @@ from .inputs import REPOSITORY
 
 # Above it, something else is computing on the machine.
 QUIET_LOAD = 0.5
+# A figure from such a measurement tells of the neighbours too.
+MUCH_STOLEN = 0.02
 
 
 def machine():
@@ -61,6 +63,8 @@ def contestants(work):
     for row in work["raw"]:
         if "failed" in row:
             yield f"  {row['contestant']:<44}failed: {row['failed'].splitlines()[0]}"
+        elif row.get("stolen", 0) > MUCH_STOLEN:
+            yield f"  {row['contestant']:<44}round {row['round'] + 1}: the host took {row['stolen']:.0%} of the cores' time"
 
 
 def verdict(work):
