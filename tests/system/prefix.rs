@@ -68,6 +68,23 @@ fn a_killed_worker_finds_the_blocks_when_it_comes_back() {
 }
 
 #[test]
+fn a_stopped_run_finds_the_blocks_when_it_is_resumed() {
+    let undisturbed = CACHED.undisturbed();
+    let mut cluster = Cluster::train(&CACHED, "2");
+    cluster.until_step("worker-1", ELASTIC_STEPS + 3);
+    cluster.coordinator.signal("TERM");
+    let Cluster { coordinator, home } = cluster;
+    let ended = coordinator.wait().expect(143);
+    let step = home.run().points_at("last");
+    assert!((ELASTIC_STEPS + 3..6 * ELASTIC_STEPS).contains(&step), "step {step} is before the end");
+    ended.says(&[&format!("stopped at step {step}")]);
+    home.finish(&["--workers", "3"]);
+    assert_eq!(home.run().outcome(), undisturbed.outcome);
+    let log = home.run().log("worker-0");
+    assert!(log.contains("computed=0"), "{log}");
+}
+
+#[test]
 fn a_worker_from_another_machine_is_sent_the_blocks() {
     let undisturbed = CACHED.undisturbed();
     let mut cluster = Cluster::train(&CACHED, "2..2");

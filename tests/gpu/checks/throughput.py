@@ -69,7 +69,7 @@ def setting(machine, data, image_size, batch, train_samples):
         "shards": max(1, len(machine.gpus)),
         "epochs": 2 if tiny else 4,
         "data.name": "cifar10",
-        "data.path": data,
+        "data.path": str(data),
         "data.train": 64 if tiny else min(train_samples, 50_000),
         "data.test": 20 if tiny else 1000,
         "data.validation": 0,
