@@ -137,6 +137,10 @@ impl Pool {
     /// Notes what was decided as if it had been done, and asks for it.
     fn carry_out(&mut self, plan: Plan) -> Vec<PoolEffect> {
         let mut effects = Vec::new();
+        for (run, worker) in plan.reclaims {
+            self.put(&worker, WorkerPlace::In { run: run.clone(), reclaimed: true });
+            effects.push(PoolEffect::Reclaim { run, worker });
+        }
         for (run, workers) in plan.grants {
             for worker in &workers {
                 self.put(worker, WorkerPlace::In { run: run.clone(), reclaimed: false });
@@ -155,10 +159,6 @@ impl Pool {
                 }
                 None => {}
             }
-        }
-        for (run, worker) in plan.reclaims {
-            self.put(&worker, WorkerPlace::In { run: run.clone(), reclaimed: true });
-            effects.push(PoolEffect::Reclaim { run, worker });
         }
         effects
     }
