@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 pub use self::event::{DeviceKind, PoolEffect, PoolEvent, Requirements, Resources};
 use self::plan::{Plan, plan};
 pub use self::view::{PooledWorker, WorkerPlace};
-pub use self::waits::{Asked, Awaited, Waits};
+pub use self::waits::{Awaited, Waits, WorkerKind};
 use crate::{RunName, Time, WorkerName};
 
 /// A run that nobody can bring back to its minimum keeps its workers for so long: one that failed may come back.

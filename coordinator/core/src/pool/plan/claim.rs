@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::stock::SlotState;
-use super::super::{Asked, Awaited, DeviceKind, Waits, WorkerPlace};
+use super::super::{Awaited, DeviceKind, Waits, WorkerKind, WorkerPlace};
 use super::{Deal, Planner};
 use crate::WorkerName;
 
@@ -88,12 +88,12 @@ impl Planner<'_> {
         Waits::Never { needs: run.requirements.least(), asked: self.asked(index), has }
     }
 
-    fn asked(&self, index: usize) -> Asked {
+    fn asked(&self, index: usize) -> WorkerKind {
         let device = match self.devices(index)[..] {
             [device] => Some(device),
             _ => None,
         };
-        Asked { device, memory_bytes: self.deals[index].run.requirements.memory_bytes }
+        WorkerKind { device, memory_bytes: self.deals[index].run.requirements.memory_bytes }
     }
 
     /// There may be no room before one that was asked back has left.
