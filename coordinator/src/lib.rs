@@ -11,9 +11,11 @@
 pub mod convert;
 pub mod driver;
 pub mod grpc;
+pub mod home;
 pub mod journal;
 pub mod launch;
 pub mod local;
+pub mod prepare;
 pub mod run_folder;
 pub mod store;
 
