@@ -1,0 +1,1 @@
+//! Many runs, many workers, many watchers.
