@@ -29,7 +29,6 @@ mod submission;
 mod summary;
 mod view;
 
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -105,7 +104,9 @@ struct Live {
 #[derive(Debug)]
 enum LiveStage {
     /// It gives its place in the queue back when it leaves it; none when it had one before a restart.
-    Waiting { _place: Option<OwnedSemaphorePermit> },
+    Waiting {
+        _place: Option<OwnedSemaphorePermit>,
+    },
     Preparing,
     Running {
         services: Arc<Services>,

@@ -46,7 +46,9 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     let served = runtime.block_on(serve(home, listener, address));
     runtime.shutdown_timeout(LAST_WRITES);
     served?;
-    eprintln!("stopped; runs go on at their workers, and the next `lockstep serve` of this home takes them over");
+    eprintln!(
+        "stopped; runs go on at their workers, and the next `lockstep serve` of this home takes them over"
+    );
     Ok(0)
 }
 

@@ -65,7 +65,8 @@ impl Cluster {
         }
         let before = self.seats.get(&worker);
         // It was free, or promised to a run that is being prepared, and only its session is another one.
-        let goes_on = before.is_some_and(|seat| matches!(seat.place, Place::Pool { .. }) && seat.is_of(&info));
+        let goes_on =
+            before.is_some_and(|seat| matches!(seat.place, Place::Pool { .. }) && seat.is_of(&info));
         let now = now();
         let joined_at_ms = before.map_or(now, |seat| seat.joined_at_ms);
         let (summons, called) = mpsc::channel(1);
@@ -88,12 +89,7 @@ impl Cluster {
     }
 
     /// Its run has taken a worker back.
-    pub(super) fn seated(
-        &mut self,
-        newcomer: Newcomer,
-        run: RunName,
-        pass: Arc<Pass>,
-    ) -> anyhow::Result<()> {
+    pub(super) fn seated(&mut self, newcomer: Newcomer, run: RunName, pass: Arc<Pass>) -> anyhow::Result<()> {
         let Ok(resources) = resources(&newcomer) else { return Ok(()) };
         let Newcomer { worker, info, .. } = newcomer;
         let now = now();
@@ -182,13 +178,7 @@ impl Cluster {
     }
 
     /// Whether the run of a worker that is away has given it up.
-    fn is_lost(
-        &self,
-        worker: &WorkerName,
-        seat: &Seat,
-        run: &RunName,
-        late: impl Fn(u64) -> bool,
-    ) -> bool {
+    fn is_lost(&self, worker: &WorkerName, seat: &Seat, run: &RunName, late: impl Fn(u64) -> bool) -> bool {
         match self.runs.get(run).map(|live| &live.stage) {
             // Before it has come for the first time the run does not count it, and waits for it all the same.
             Some(LiveStage::Running { present, lease_ms, .. }) => {

@@ -53,8 +53,7 @@ impl Cluster {
 
     /// Asks a run to let a worker go, or takes it back at once when it was not called yet.
     pub(super) fn reclaim(&mut self, run: &RunName, worker: &WorkerName) {
-        let waits_here =
-            self.seats.get(worker).is_some_and(|seat| matches!(seat.place, Place::Pool { .. }));
+        let waits_here = self.seats.get(worker).is_some_and(|seat| matches!(seat.place, Place::Pool { .. }));
         if waits_here {
             self.consequences.push_back(PoolEvent::Freed { worker: worker.clone() });
         } else if let Some(services) = self.runs.get(run).and_then(Live::services) {

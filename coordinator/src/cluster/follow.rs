@@ -76,8 +76,7 @@ impl Follower {
 
     async fn look(&mut self, status: Status) {
         let left_ms = self.left_ms(status.position.step.0);
-        let workers: Vec<WorkerName> =
-            status.workers.iter().map(|worker| worker.worker.clone()).collect();
+        let workers: Vec<WorkerName> = status.workers.iter().map(|worker| worker.worker.clone()).collect();
         let present: BTreeSet<WorkerName> = workers.iter().cloned().collect();
         let is_training = status.phase == "training";
         self.summary.send_if_modified(|summary| {

@@ -48,7 +48,9 @@ impl Refusal {
     pub(super) fn resume(error: &PrepareError) -> Self {
         let (message, hint) = (error.to_string(), error.hint());
         match error {
-            PrepareError::NothingLeft { .. } | PrepareError::Beyond { .. } => Self::NothingLeft { message, hint },
+            PrepareError::NothingLeft { .. } | PrepareError::Beyond { .. } => {
+                Self::NothingLeft { message, hint }
+            }
             error if error.fault() == Fault::Usage => Self::Invalid { message, hint },
             _ => Self::Failed(message),
         }

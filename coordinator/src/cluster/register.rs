@@ -101,9 +101,8 @@ impl Register {
             .collect();
         let rows = rows?;
         self.journal.write(move |connection| {
-            let mut update = connection.prepare_cached(
-                "UPDATE runs SET stage = ?2, ended_at_ms = ?3, record = ?4 WHERE run = ?1",
-            )?;
+            let mut update = connection
+                .prepare_cached("UPDATE runs SET stage = ?2, ended_at_ms = ?3, record = ?4 WHERE run = ?1")?;
             for (run, stage, ended_at_ms, text) in rows {
                 update.execute(params![run, stage, ended_at_ms, text])?;
             }
@@ -167,10 +166,7 @@ impl Archive {
         })
     }
 
-    fn with<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> Result<T, JournalError>,
-    ) -> Result<T, JournalError> {
+    fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
         // It guards a connection, which is whole whatever a thread died of.
         read(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -245,8 +241,7 @@ mod tests {
     fn the_newest_of_those_that_are_over_come_first() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        let register =
-            Register::open(SharedJournal::start(Journal::open(&path).unwrap()).unwrap()).unwrap();
+        let register = Register::open(SharedJournal::start(Journal::open(&path).unwrap()).unwrap()).unwrap();
         let archive = Archive::open(&path).unwrap();
         for (run, stage, ended) in
             [("a", Stage::Done, 7), ("b", Stage::Failed, 9), ("c", Stage::Done, 8), ("d", Stage::Queued, 0)]

@@ -215,7 +215,11 @@ impl Cluster {
 }
 
 /// For whoever looks into the folder; without it nothing is lost.
-fn announce(folder: &RunFolder, address: std::net::SocketAddr, term: lockstep_core::Term) -> Option<Announcement> {
+fn announce(
+    folder: &RunFolder,
+    address: std::net::SocketAddr,
+    term: lockstep_core::Term,
+) -> Option<Announcement> {
     let serving = Serving {
         address,
         worker_url: format!("http://{address}"),

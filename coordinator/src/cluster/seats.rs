@@ -64,7 +64,9 @@ pub struct Newcomer {
 pub enum Summons {
     Run(Arc<Services>),
     /// To end.
-    Leave { reason: String },
+    Leave {
+        reason: String,
+    },
 }
 
 /// A worker that is here, or expected back.
@@ -86,7 +88,10 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) enum Place {
     /// Waits in its session; `turned_away` by the run that it was for, so that it waits a moment longer.
-    Pool { summons: mpsc::Sender<Summons>, turned_away: bool },
+    Pool {
+        summons: mpsc::Sender<Summons>,
+        turned_away: bool,
+    },
     At(RunName),
     /// Its run has let it go, and its process begins again.
     Between,
@@ -121,7 +126,11 @@ pub(super) struct Seats {
 impl Seats {
     pub(super) fn pass(&mut self) -> Arc<Pass> {
         self.passes += 1;
-        Arc::new(Pass { number: self.passes, let_go: AtomicBool::new(false), dismissed: AtomicBool::new(false) })
+        Arc::new(Pass {
+            number: self.passes,
+            let_go: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn get(&self, worker: &WorkerName) -> Option<&Seat> {

@@ -98,8 +98,7 @@ impl RunSummary {
         };
         if let Some(end) = &record.end {
             summary.reason.clone_from(&end.reason);
-            (summary.kind, summary.position, summary.steps_total) =
-                (end.kind, end.position, end.steps_total);
+            (summary.kind, summary.position, summary.steps_total) = (end.kind, end.position, end.steps_total);
             summary.best_accuracy = end.best_accuracy;
         }
         summary

@@ -48,8 +48,7 @@ impl Cluster {
         });
         let mut all: Vec<RunSummary> = waiting.collect();
         let others = self.runs.iter().filter(|(run, _)| self.pool.is_running(run));
-        let mut others: Vec<RunSummary> =
-            others.map(|(_, live)| live.summary.borrow().clone()).collect();
+        let mut others: Vec<RunSummary> = others.map(|(_, live)| live.summary.borrow().clone()).collect();
         others.sort_by_key(|summary| summary.started_at_ms);
         all.append(&mut others);
         all

@@ -28,8 +28,7 @@ pub(super) type Chunks = ReceiverStream<Result<pb::Chunk, Status>>;
 
 pub(super) fn fetch_blob(blobs: &BlobCache, digest: &str) -> Result<Chunks, Status> {
     // It takes nothing but a digest, so no path can be asked for.
-    let path =
-        blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
+    let path = blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
     Ok(stream(path))
 }
 
@@ -90,10 +89,7 @@ enum UploadError {
     Write(WriteError),
 }
 
-fn manifest(
-    header: pb::CheckpointHeader,
-    metric: Option<ManifestMetric>,
-) -> Result<Manifest, Status> {
+fn manifest(header: pb::CheckpointHeader, metric: Option<ManifestMetric>) -> Result<Manifest, Status> {
     if header.files.len() > FILES_MAX {
         return Err(Status::invalid_argument("the header announces too many files"));
     }

@@ -67,8 +67,7 @@ impl RunService for Runs {
         let limit = if request.limit == 0 { LISTED } else { (request.limit as usize).min(LISTED_MAX) };
         let wanted = |state: RunState| states.is_empty() || states.contains(&state);
         let active = self.cluster.active().await.map_err(refused)?;
-        let mut runs: Vec<RunSummary> =
-            active.into_iter().filter(|summary| wanted(summary.state)).collect();
+        let mut runs: Vec<RunSummary> = active.into_iter().filter(|summary| wanted(summary.state)).collect();
         let over = [RunState::Done, RunState::Stopped, RunState::Failed].into_iter();
         let stages: Vec<Stage> = over.filter(|state| wanted(*state)).map(RunState::stage).collect();
         let mut left_out = runs.len().saturating_sub(limit);

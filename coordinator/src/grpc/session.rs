@@ -74,7 +74,7 @@ async fn place(
         worker: WorkerName(join.name.clone()),
         info: convert::worker_info(&join),
         memory_bytes: join.memory_bytes,
-        run: (!join.run.is_empty()).then(|| RunName(join.run)),
+        run: (!join.run.is_empty()).then_some(RunName(join.run)),
     };
     let (worker, closed) = (newcomer.worker.clone(), CancellationToken::new());
     match cluster.arrive(newcomer.clone()).await.map_err(|refusal| convert::refusal(&refusal))? {

@@ -13,8 +13,8 @@ use tonic::transport::Channel;
 
 use super::*;
 use crate::convert;
-use crate::services::Services;
 use crate::driver::fixtures::{Driven, MODEL, OPTIMIZER, RUN, info, manifest, position, store_checkpoint};
+use crate::services::Services;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

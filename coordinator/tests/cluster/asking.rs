@@ -181,7 +181,8 @@ async fn lists_are_cut_and_say_how_much_is_left_out() {
     client.stop("b").await;
     let mut list = async |states: &[RunState], limit| {
         let states = states.iter().map(|state| (*state).into()).collect();
-        let listed = client.service.list_runs(pb::ListRunsRequest { states, limit }).await.unwrap().into_inner();
+        let listed =
+            client.service.list_runs(pb::ListRunsRequest { states, limit }).await.unwrap().into_inner();
         (listed.runs.into_iter().map(|run| run.name).collect::<Vec<_>>(), listed.left_out)
     };
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();

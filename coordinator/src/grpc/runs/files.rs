@@ -65,7 +65,10 @@ pub(super) async fn read(folder: PathBuf, path: String) -> Result<Chunks, Status
 fn find(folder: &Path, path: &str) -> Result<PathBuf, Status> {
     let names: Vec<&str> = path.split('/').collect();
     if names.len() > DEPTH_MAX || !names.iter().all(|name| is_plain(name)) {
-        return Err(Status::invalid_argument(format!("`{}` is no file's path in a run", path.escape_debug())));
+        return Err(Status::invalid_argument(format!(
+            "`{}` is no file's path in a run",
+            path.escape_debug()
+        )));
     }
     let missing = || Status::not_found(format!("the run has no file {path}"));
     let mut at = folder.to_owned();
@@ -145,7 +148,9 @@ mod tests {
         ] {
             assert_eq!(find(&run, path).unwrap_err().code(), Code::InvalidArgument, "{path:?}");
         }
-        for path in ["link", "up/secret", "checkpoints/last/model.safetensors", "checkpoints", "none", "run.json/x"] {
+        for path in
+            ["link", "up/secret", "checkpoints/last/model.safetensors", "checkpoints", "none", "run.json/x"]
+        {
             assert_eq!(find(&run, path).unwrap_err().code(), Code::NotFound, "{path}");
         }
     }

@@ -45,7 +45,10 @@ pub(super) async fn read(cluster: &ClusterHandle, request: pb::ReadLogsRequest) 
     let (answers, stream) = mpsc::channel(AHEAD);
     let worker = (!worker.is_empty()).then_some(worker);
     let reader = Reader { folder, worker, tail: tail as usize, sources: BTreeMap::new(), answers };
-    if !follow && let Some(worker) = &reader.worker && !reader.folder.join(format!("{worker}.log")).is_file() {
+    if !follow
+        && let Some(worker) = &reader.worker
+        && !reader.folder.join(format!("{worker}.log")).is_file()
+    {
         return Err(Status::not_found(format!("run {run} has no log of {worker}")));
     }
     tokio::spawn(reader.read(watched));
@@ -77,10 +80,8 @@ impl Reader {
                 _ = looks.tick() => {}
                 () = self.answers.closed() => return,
             }
-            let (reader, looked) = match tokio::task::spawn_blocking(move || self.look(!goes_on)).await {
-                Ok(looked) => looked,
-                Err(_) => return,
-            };
+            let looking = tokio::task::spawn_blocking(move || self.look(!goes_on));
+            let Ok((reader, looked)) = looking.await else { return };
             self = reader;
             if let Err(error) = looked {
                 drop(self.answers.send(Err(Status::internal(format!("the run's logs: {error}")))).await);
@@ -94,9 +95,9 @@ impl Reader {
 
     /// Sends what is new in all logs. This blocks, as long as nobody takes it.
     fn look(mut self, is_last: bool) -> (Self, io::Result<()>) {
-        let looked = self.names().and_then(|names| {
-            names.into_iter().try_for_each(|name| self.look_at(&name, is_last))
-        });
+        let looked = self
+            .names()
+            .and_then(|names| names.into_iter().try_for_each(|name| self.look_at(&name, is_last)));
         (self, looked)
     }
 
@@ -109,7 +110,9 @@ impl Reader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let name = |entry: io::Result<fs::DirEntry>| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".log")?.to_owned());
+        let name = |entry: io::Result<fs::DirEntry>| {
+            Some(entry.ok()?.file_name().to_str()?.strip_suffix(".log")?.to_owned())
+        };
         let mut names: Vec<String> = entries.filter_map(name).take(SOURCES_MAX).collect();
         names.sort_by_key(|name| (name != "coordinator", name.clone()));
         Ok(names)

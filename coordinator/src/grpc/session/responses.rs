@@ -29,18 +29,32 @@ pub(in crate::grpc) struct Responses {
 #[derive(Debug)]
 enum Stage {
     /// Waits for a run; `told` that it does.
-    Pooled { told: bool, seat: oneshot::Receiver<Seat> },
-    Run { services: Arc<Services>, inbox: mpsc::Receiver<Message> },
-    Last { reason: String, stand_by: bool },
+    Pooled {
+        told: bool,
+        seat: oneshot::Receiver<Seat>,
+    },
+    Run {
+        services: Arc<Services>,
+        inbox: mpsc::Receiver<Message>,
+    },
+    Last {
+        reason: String,
+        stand_by: bool,
+    },
     Over,
 }
 
 /// What the waiting comes to.
 #[derive(Debug)]
 pub(super) enum Seat {
-    Run { services: Arc<Services>, inbox: mpsc::Receiver<Message> },
+    Run {
+        services: Arc<Services>,
+        inbox: mpsc::Receiver<Message>,
+    },
     /// For good.
-    Leave { reason: String },
+    Leave {
+        reason: String,
+    },
 }
 
 impl Responses {
