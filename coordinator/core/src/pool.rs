@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 pub use self::event::{DeviceKind, PoolEffect, PoolEvent, Requirements, Resources};
 use self::plan::{Plan, plan};
 pub use self::view::{PooledWorker, WorkerPlace};
-pub use self::waits::{Asked, Awaited, Waits};
+pub use self::waits::{Awaited, Waits, WorkerKind};
 use crate::{RunName, Time, WorkerName};
 
 /// A run that nobody can bring back to its minimum keeps its workers for so long: one that failed may come back.
@@ -137,6 +137,10 @@ impl Pool {
     /// Notes what was decided as if it had been done, and asks for it.
     fn carry_out(&mut self, plan: Plan) -> Vec<PoolEffect> {
         let mut effects = Vec::new();
+        for (run, worker) in plan.reclaims {
+            self.put(&worker, WorkerPlace::In { run: run.clone(), reclaimed: true });
+            effects.push(PoolEffect::Reclaim { run, worker });
+        }
         for (run, workers) in plan.grants {
             for worker in &workers {
                 self.put(worker, WorkerPlace::In { run: run.clone(), reclaimed: false });
@@ -155,10 +159,6 @@ impl Pool {
                 }
                 None => {}
             }
-        }
-        for (run, worker) in plan.reclaims {
-            self.put(&worker, WorkerPlace::In { run: run.clone(), reclaimed: true });
-            effects.push(PoolEffect::Reclaim { run, worker });
         }
         effects
     }

@@ -128,7 +128,7 @@ impl<'a> Planner<'a> {
             }
             let Some(first) = held.iter().chain(granted).next() else { continue };
             let range = self.range(index, self.stock.device(*first));
-            let free = self.stock.pick(range, &[SlotState::Free], room);
+            let free = self.stock.pick(&range, &[SlotState::Free], room);
             self.grant(index, free);
         }
     }

@@ -1,14 +1,21 @@
 //! A run that has fewer workers than its minimum: what it gets, what it keeps from those behind it, and what it waits for.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::super::stock::SlotState;
-use super::super::{Asked, Awaited, DeviceKind, Waits, WorkerPlace};
+use super::super::{Awaited, DeviceKind, Waits, WorkerKind, WorkerPlace};
 use super::{Deal, Planner};
 use crate::WorkerName;
 
 /// Workers that nobody has, or that are about to be so.
 const SOON: [SlotState; 3] = [SlotState::Free, SlotState::Kept, SlotState::Coming];
+
+/// What a run could use: the slots of one kind of device.
+struct Kind {
+    device: DeviceKind,
+    range: Range<usize>,
+}
 
 /// Those that wait, among the runs that were decided on.
 #[derive(Debug, Default)]
@@ -19,16 +26,16 @@ pub(super) struct Before {
 }
 
 impl Before {
-    fn count(&self, devices: &[DeviceKind]) -> usize {
-        match devices {
-            [device] => self.by_device.get(device).copied().unwrap_or_default(),
+    fn count(&self, kinds: &[Kind]) -> usize {
+        match kinds {
+            [Kind { device, .. }] => self.by_device.get(device).copied().unwrap_or_default(),
             _ => self.all,
         }
     }
 
-    fn add(&mut self, devices: &[DeviceKind]) {
+    fn add(&mut self, kinds: &[Kind]) {
         self.all += 1;
-        devices.iter().for_each(|device| *self.by_device.entry(*device).or_default() += 1);
+        kinds.iter().for_each(|kind| *self.by_device.entry(kind.device).or_default() += 1);
     }
 }
 
@@ -51,11 +58,16 @@ impl Planner<'_> {
     }
 
     /// The kinds of device of which there are enough for a run, if all others ended.
-    fn possible(&self, index: usize) -> Vec<DeviceKind> {
+    fn possible(&self, index: usize) -> Vec<Kind> {
         let needs = self.deals[index].lacks();
-        let mut possible = self.devices(index);
-        possible.retain(|device| self.within_reach(index, *device) >= needs);
-        possible
+        let mut kinds = self.kinds(index);
+        kinds.retain(|kind| self.within_reach(index, kind) >= needs);
+        kinds
+    }
+
+    fn kinds(&self, index: usize) -> Vec<Kind> {
+        let kind = |device| Kind { device, range: self.range(index, device) };
+        self.devices(index).into_iter().map(kind).collect()
     }
 
     /// A run lacks workers, and with all that are there it would.
@@ -64,25 +76,24 @@ impl Planner<'_> {
     }
 
     /// Workers of a kind that a run does not have, and could have if all others ended.
-    fn within_reach(&self, index: usize, device: DeviceKind) -> usize {
-        let range = self.range(index, device);
+    fn within_reach(&self, index: usize, Kind { range, .. }: &Kind) -> usize {
         let own = self.deals[index].held.iter().filter(|slot| range.contains(slot)).count();
         range.len() - own
     }
 
     fn never(&self, index: usize) -> Waits {
         let Deal { run, held, .. } = &self.deals[index];
-        let reach = self.devices(index).into_iter().map(|device| self.within_reach(index, device)).max();
+        let reach = self.kinds(index).iter().map(|kind| self.within_reach(index, kind)).max();
         let has = held.len() + reach.unwrap_or_default();
         Waits::Never { needs: run.requirements.least(), asked: self.asked(index), has }
     }
 
-    fn asked(&self, index: usize) -> Asked {
+    fn asked(&self, index: usize) -> WorkerKind {
         let device = match self.devices(index)[..] {
             [device] => Some(device),
             _ => None,
         };
-        Asked { device, memory_bytes: self.deals[index].run.requirements.memory_bytes }
+        WorkerKind { device, memory_bytes: self.deals[index].run.requirements.memory_bytes }
     }
 
     /// There may be no room before one that was asked back has left.
@@ -92,12 +103,12 @@ impl Planner<'_> {
     }
 
     /// Gives a run what it needs, if there is so much that is free.
-    fn place(&mut self, index: usize, possible: &[DeviceKind], needs: usize) -> bool {
+    fn place(&mut self, index: usize, possible: &[Kind], needs: usize) -> bool {
         if !self.has_room(index, needs) {
             return false;
         }
-        for device in possible {
-            let free = self.stock.pick(self.range(index, *device), &[SlotState::Free], needs);
+        for Kind { range, .. } in possible {
+            let free = self.stock.pick(range, &[SlotState::Free], needs);
             if free.len() == needs {
                 self.grant(index, free);
                 return true;
@@ -108,16 +119,15 @@ impl Planner<'_> {
 
     /// Puts aside what a run waits for: no more than it needs where it is known to come, and all that it could use where
     /// others have to end first.
-    fn reserve(&mut self, index: usize, possible: &[DeviceKind], needs: usize) -> Waits {
-        for device in possible {
-            let soon = self.stock.pick(self.range(index, *device), &SOON, needs);
+    fn reserve(&mut self, index: usize, possible: &[Kind], needs: usize) -> Waits {
+        for Kind { range, .. } in possible {
+            let soon = self.stock.pick(range, &SOON, needs);
             if soon.len() == needs {
                 return self.expect(index, possible, soon);
             }
         }
-        for device in possible {
-            let range = self.range(index, *device);
-            let mut soon = self.stock.pick(range.clone(), &SOON, needs);
+        for Kind { range, .. } in possible {
+            let mut soon = self.stock.pick(range, &SOON, needs);
             let lacks = needs - soon.len();
             let spare = self.spare(index, range, lacks);
             if spare.len() == lacks {
@@ -126,12 +136,11 @@ impl Planner<'_> {
                 return self.expect(index, possible, soon);
             }
         }
-        let free = |device: &DeviceKind| self.stock.count(self.range(index, *device), &[SlotState::Free]);
+        let free = |kind: &Kind| self.stock.count(&kind.range, SlotState::Free);
         let free = possible.iter().map(free).max().unwrap_or_default();
         let before = self.before.count(possible);
-        for device in possible {
-            let all = self.range(index, *device).collect::<Vec<usize>>();
-            self.stock.set(&all, SlotState::Taken);
+        for Kind { range, .. } in possible {
+            self.stock.take_all(range.clone());
         }
         match before {
             0 => Waits::Workers { needs, asked: self.asked(index), free },
@@ -139,20 +148,18 @@ impl Planner<'_> {
         }
     }
 
-    /// These are free or on their way, and enough. Free ones of other kinds are kept until the run has begun.
-    fn expect(&mut self, index: usize, possible: &[DeviceKind], slots: Vec<usize>) -> Waits {
-        let all_free = slots.iter().all(|slot| self.stock.state(*slot) == SlotState::Free);
+    /// These are free or on their way, and enough. What else is free and of use is kept until the run has begun.
+    fn expect(&mut self, index: usize, possible: &[Kind], slots: Vec<usize>) -> Waits {
         self.stock.set(&slots, SlotState::Taken);
-        if all_free {
-            // There is no room for them before another has left.
-            return Waits::GivenBack { workers: self.leaving(index) };
-        }
-        for device in possible {
-            let free = self.stock.pick(self.range(index, *device), &[SlotState::Free], usize::MAX);
+        for Kind { range, .. } in possible {
+            let free = self.stock.pick(range, &[SlotState::Free], usize::MAX);
             self.stock.set(&free, SlotState::Kept);
         }
         let mut workers: Vec<Awaited> = slots.iter().filter_map(|slot| self.awaited(*slot)).collect();
         workers.sort_by(|a, b| a.worker.cmp(&b.worker));
+        if workers.is_empty() && !self.has_room(index, slots.len()) {
+            workers = self.leaving(index);
+        }
         match workers[..] {
             // Others keep them, and will not need them in the end.
             [] => Waits::Behind { runs: self.before.count(possible) },

@@ -17,9 +17,12 @@ enum Source {
 }
 
 impl Planner<'_> {
-    /// Slots of `range` that the run `index` may have from others: at most `most`, of the last ones in order first.
-    pub(super) fn spare(&self, index: usize, range: Range<usize>, most: usize) -> Vec<usize> {
+    /// Slots of `range` that the run `index` may have from others, of the last ones in order first: `most` of them, or too few.
+    pub(super) fn spare(&self, index: usize, range: &Range<usize>, most: usize) -> Vec<usize> {
         let mut slots = Vec::new();
+        if self.stock.count(range, SlotState::Held) < most {
+            return slots;
+        }
         for source in [Source::GivenUp, Source::AboveMinimum, Source::Halted] {
             for (giver, deal) in self.deals.iter().enumerate().rev() {
                 if giver == index || deal.held.is_empty() {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_reason_tells_what_is_lacking_of_what_was_asked_for() {
-    let of = |device, memory_bytes| Asked { device, memory_bytes };
+    let of = |device, memory_bytes| WorkerKind { device, memory_bytes };
     let cases = [
         (
             Waits::Workers { needs: 3, asked: of(Some(DeviceKind::Cpu), 0), free: 1 },
