@@ -18,6 +18,7 @@ mod logging;
 mod predict;
 mod recipe;
 mod resume;
+mod serve;
 mod sources;
 mod status;
 mod stdout;
@@ -47,6 +48,8 @@ enum Verb {
     Train(train::TrainArgs),
     /// Go on with a run that was interrupted, or extend one that is done
     Resume(resume::ResumeArgs),
+    /// Stand as a coordinator: a queue of runs, a pool of workers that join
+    Serve(serve::ServeArgs),
     /// Tell how a run is going, or went: members, changes of membership and what each cost
     Status(status::StatusArgs),
     /// Train a recipe twice, undisturbed and under real faults, and compare the weights
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Train(args) => train::run(args),
         Verb::Resume(args) => resume::run(args),
+        Verb::Serve(args) => serve::run(args),
         Verb::Status(args) => status::run(&args),
         Verb::Chaos(args) => chaos::run(args),
         Verb::Eval(args) => eval::run(&args),

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lockstep_core::{Effect, Outcome, Run, WorkerBounds, WorkerName};
-use lockstep_proto::v1 as pb;
-use rand_core::{OsRng, TryRngCore};
+use lockstep_core::{Outcome, Run, WorkerBounds, WorkerName};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -17,25 +15,22 @@ use tokio_util::sync::CancellationToken;
 use self::signals::Signals;
 use crate::data::BlobCache;
 use crate::driver::{Driver, DriverHandle, Notice, now};
-use crate::grpc::{self, Services};
+use crate::grpc::{self, Placement};
 use crate::journal::Journal;
 use crate::local::{
     Local, LocalNews, LocalWorkers, Needs, Survivor, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace,
 };
-use crate::run_folder::{RunFacts, RunFolder, Serving};
+use crate::prepare::Begun;
+use crate::run_folder::{RunFolder, Serving};
+use crate::services::Services;
 
 pub use self::signals::StopSignal;
 
 /// Everything that a run needs to start.
 #[derive(Debug)]
 pub struct Launch {
-    pub run: Run,
-    /// From the run's creation or resume.
-    pub effects: Vec<Effect>,
-    pub folder: RunFolder,
+    pub begun: Begun,
     pub journal: Journal,
-    pub plan: pb::Plan,
-    pub facts: RunFacts,
     pub blobs: BlobCache,
     pub listener: std::net::TcpListener,
     pub workers: LocalPlan,
@@ -88,10 +83,10 @@ pub struct Aborted(pub StopSignal);
 /// # Errors
 /// [`Aborted`] on a second signal; anything else when the run's folder or journal cannot be written.
 pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>) -> anyhow::Result<Ended> {
-    let Launch { run, effects, folder, journal, plan, facts, blobs, listener, workers } = launch;
+    let Launch { begun, journal, blobs, listener, workers } = launch;
+    let Begun { run, effects, folder, plan, facts } = begun;
     let mut signals = Signals::new().context("listening for signals")?;
-    let mut secret = [0; 32];
-    OsRng.try_fill_bytes(&mut secret).context("drawing the run's secret")?;
+    let secret = Services::draw_secret()?;
     let serving = Serving {
         address: listener.local_addr()?,
         worker_url: workers.url.clone(),
@@ -107,9 +102,10 @@ pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>
     let checkpoints = folder.checkpoints().clone();
     let (driver, handle) = Driver::new(run, folder, journal, facts);
     let (notices, for_local) = (driver.subscribe(), driver.subscribe());
-    let services = Services { driver: handle.clone(), plan, checkpoints, blobs, secret };
-    let shutdown = CancellationToken::new();
-    let server = tokio::spawn(grpc::serve(listener, Arc::new(services), shutdown.clone()));
+    let (logs, stand_by) = (None, false);
+    let services = Services { driver: handle.clone(), plan, checkpoints, secret, logs, stand_by };
+    let (placement, shutdown) = (Placement::Run(Arc::new(services)), CancellationToken::new());
+    let server = tokio::spawn(grpc::serve(listener, placement, blobs, shutdown.clone()));
     let driving = tokio::spawn(driver.drive(effects));
     let (local, news) = LocalWorkers::start(local, handle.clone(), for_local)?;
     let listening = listen(Views { notices, local: news, driver: handle.clone() });

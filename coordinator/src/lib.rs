@@ -8,13 +8,17 @@
 //! trained model, `report` judges what it says, and `plot` draws. `chaos` disturbs a run on purpose. `cli` is what a
 //! person types. Deliberately absent: libtorch. Gradients never pass through here.
 
+pub mod cluster;
 pub mod convert;
 pub mod driver;
 pub mod grpc;
+pub mod home;
 pub mod journal;
 pub mod launch;
 pub mod local;
+pub mod prepare;
 pub mod run_folder;
+pub mod services;
 pub mod store;
 
 pub mod data;

@@ -5,10 +5,11 @@ mod table;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::home::{Home, HomeArgs};
+use super::home::HomeArgs;
 use super::sources::SourceArgs;
 use super::{CliError, code, stdout};
 use crate::chaos::{self, ChaosError, Report, Schedule, Settings};
+use crate::home::Home;
 use crate::launch::StopSignal;
 use crate::local::WorkerBinary;
 use crate::recipe::{Loaded, Recipe};
