@@ -74,6 +74,23 @@ impl From<crate::weights::WeightsError> for CliError {
     }
 }
 
+impl From<crate::credentials::client::RemoteError> for CliError {
+    fn from(error: crate::credentials::client::RemoteError) -> Self {
+        use crate::credentials::client::RemoteError::{Answer, Unreachable};
+        use tonic::Code;
+        let code = match &error {
+            Unreachable { .. } => code::CLUSTER,
+            Answer { code: Code::DataLoss, .. } => code::DATA,
+            Answer {
+                code: Code::Unavailable | Code::ResourceExhausted | Code::Internal | Code::Unknown,
+                ..
+            } => code::CLUSTER,
+            _ => code::USAGE,
+        };
+        Self { message: error.to_string(), hint: error.hint(), code }
+    }
+}
+
 impl From<crate::trained::TrainedError> for CliError {
     fn from(error: crate::trained::TrainedError) -> Self {
         use crate::trained::TrainedError::{AverageOfFile, NotFound};
