@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lockstep_core::{Effect, Outcome, Run, WorkerBounds, WorkerName};
-use lockstep_proto::v1 as pb;
+use lockstep_core::{Outcome, Run, WorkerBounds, WorkerName};
 use rand_core::{OsRng, TryRngCore};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
@@ -22,20 +21,16 @@ use crate::journal::Journal;
 use crate::local::{
     Local, LocalNews, LocalWorkers, Needs, Survivor, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace,
 };
-use crate::run_folder::{RunFacts, RunFolder, Serving};
+use crate::prepare::Begun;
+use crate::run_folder::{RunFolder, Serving};
 
 pub use self::signals::StopSignal;
 
 /// Everything that a run needs to start.
 #[derive(Debug)]
 pub struct Launch {
-    pub run: Run,
-    /// From the run's creation or resume.
-    pub effects: Vec<Effect>,
-    pub folder: RunFolder,
+    pub begun: Begun,
     pub journal: Journal,
-    pub plan: pb::Plan,
-    pub facts: RunFacts,
     pub blobs: BlobCache,
     pub listener: std::net::TcpListener,
     pub workers: LocalPlan,
@@ -88,7 +83,8 @@ pub struct Aborted(pub StopSignal);
 /// # Errors
 /// [`Aborted`] on a second signal; anything else when the run's folder or journal cannot be written.
 pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>) -> anyhow::Result<Ended> {
-    let Launch { run, effects, folder, journal, plan, facts, blobs, listener, workers } = launch;
+    let Launch { begun, journal, blobs, listener, workers } = launch;
+    let Begun { run, effects, folder, plan, facts } = begun;
     let mut signals = Signals::new().context("listening for signals")?;
     let mut secret = [0; 32];
     OsRng.try_fill_bytes(&mut secret).context("drawing the run's secret")?;

@@ -12,9 +12,11 @@ pub mod convert;
 pub mod credentials;
 pub mod driver;
 pub mod grpc;
+pub mod home;
 pub mod journal;
 pub mod launch;
 pub mod local;
+pub mod prepare;
 pub mod run_folder;
 pub mod store;
 

@@ -11,12 +11,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep_core::{Entry, History, Outcome, Status, Time};
+use lockstep_core::{Entry, History, Origin, Outcome, Status, Time, WorkerBounds};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::durable;
 use crate::plot::{self, EpochPoint};
+use crate::prepare::Started;
+use crate::recipe::Recipe;
 use crate::store::CheckpointStore;
 
 pub use self::serving::{Announcement, Serving};
@@ -69,6 +71,24 @@ pub struct RunFacts {
     pub command: Vec<String>,
 }
 
+impl RunFacts {
+    pub fn new(recipe: &Recipe, origin: &Origin, workers: WorkerBounds, started: Started) -> Self {
+        Self {
+            lockstep_version: env!("CARGO_PKG_VERSION"),
+            libtorch_version: started.libtorch_version,
+            data: recipe.data.name.to_string(),
+            data_digest: origin.data_digest.clone(),
+            weights_digest: origin.weights_digest.clone(),
+            classes: origin.classes.clone(),
+            shards: recipe.shards,
+            workers: workers.start,
+            workers_min: workers.min,
+            workers_max: workers.max,
+            command: started.command,
+        }
+    }
+}
+
 impl RunFolder {
     /// Makes the folder of a new run under `home`.
     pub fn create(home: &Path, name: &str) -> Result<Self, FolderError> {
@@ -82,6 +102,14 @@ impl RunFolder {
             other => other.map_err(io)?,
         }
         Self::lock(name, path)
+    }
+
+    /// Opens the folder of a run, making it where there is none: for who knows that the name is its own.
+    pub fn claim(home: &Path, name: &str) -> Result<Self, FolderError> {
+        match Self::create(home, name) {
+            Err(FolderError::Exists { .. }) => Self::open(home, name),
+            made => made,
+        }
     }
 
     /// Opens the folder of a run that exists.

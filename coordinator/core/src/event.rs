@@ -86,6 +86,10 @@ pub enum Event {
         reason: String,
         kind: FailureKind,
     },
+    /// Somebody else needs this worker: it is let go at the next boundary, as if it had asked to leave itself.
+    LeaveRequested {
+        worker: WorkerName,
+    },
     StopRequested,
     /// A deadline passed. Spurious ones change nothing.
     Tick,

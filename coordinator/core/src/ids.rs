@@ -81,6 +81,23 @@ impl From<&str> for WorkerName {
     }
 }
 
+/// A run's name, unique within a coordinator's home.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunName(pub String);
+
+impl fmt::Display for RunName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<&str> for RunName {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 /// Where a run stands: `step` updates are done, and the next one belongs to `epoch`.
 ///
 /// It does not depend on who computed what, so any membership can go on from it.

@@ -5,8 +5,12 @@
 //! leaves it as [`Effect::Record`], and the durable part of its state, [`History`], is the fold of exactly
 //! those entries, so that the journal and the state cannot drift apart.
 //!
+//! [`Pool`] is another such value, for a coordinator of many runs: which run gets which workers, and when it gives them
+//! back. The two know nothing of each other.
+//!
 //! Reading order: `ids` (the words), `spec` (what a run is asked to do), `event` (in and out), `entry` and
-//! `history` (what is durable), `placement`, `epoch` and `retention` (the rules), `run` (the machine), `status`.
+//! `history` (what is durable), `placement`, `epoch` and `retention` (the rules), `run` (the machine), `status`; `pool` stands
+//! by itself.
 
 mod ids;
 mod metrics;
@@ -23,6 +27,8 @@ mod retention;
 mod run;
 mod status;
 
+mod pool;
+
 pub use entry::{
     Cause, CheckpointEntry, Entry, EpochRow, FailureKind, LedgerRow, MemberEntry, Origin, Outcome, Receipt,
 };
@@ -32,9 +38,13 @@ pub use event::{
     Message, Peer, Progress, Reject, Start, StartTimings, Verdict, WorkerInfo,
 };
 pub use history::History;
-pub use ids::{Epoch, Generation, Position, Step, Term, Time, WorkerName};
+pub use ids::{Epoch, Generation, Position, RunName, Step, Term, Time, WorkerName};
 pub use metrics::Metrics;
 pub use placement::shard_blocks;
+pub use pool::{
+    Asked, Awaited, DeviceKind, Pool, PoolEffect, PoolEvent, PooledWorker, Requirements, Resources, Waits,
+    WorkerPlace,
+};
 pub use run::Run;
 pub use spec::{Restore, RunSpec, SelectSpec, Split, WorkerBounds};
 pub use status::{Status, WorkerStatus};

@@ -69,6 +69,8 @@ struct Worker {
     detached: Option<Time>,
     /// When it was last told what it has not followed yet.
     told: Time,
+    /// Somebody else needs it: it leaves, whatever its heartbeats say.
+    asked_back: bool,
     /// Generations in a row that made no step, for which others blamed it.
     blamed: u32,
     /// Progress reports in a row that showed it slower than the others.
@@ -205,6 +207,7 @@ impl Run {
             Event::Detached { worker } => self.on_detached(now, &worker),
             Event::WorkerLost { worker, reason } => self.lose(now, &worker, reason, now),
             Event::Abandoned { reason, kind } => self.fail(reason, kind),
+            Event::LeaveRequested { worker } => self.on_leave_requested(now, worker)?,
             Event::StopRequested => self.on_stop_requested(now),
             Event::Tick => self.on_tick(now),
         }

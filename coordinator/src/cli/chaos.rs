@@ -5,9 +5,10 @@ mod table;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::home::{Home, HomeArgs};
+use super::home::HomeArgs;
 use super::sources::SourceArgs;
 use super::{CliError, code, stdout};
+use crate::home::Home;
 use crate::chaos::{self, ChaosError, Report, Schedule, Settings};
 use crate::launch::StopSignal;
 use crate::local::WorkerBinary;

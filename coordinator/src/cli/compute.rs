@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::home::Home;
 use super::{CliError, code};
+use crate::home::Home;
 use crate::infer::{Calls, InferError, Network};
 use crate::launch::StopSignal;
 use crate::local::WorkerBinary;

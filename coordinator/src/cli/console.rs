@@ -44,17 +44,17 @@ pub(super) struct Console {
 
 impl Console {
     pub(super) fn new(launch: &Launch, recipe: &Recipe) -> Self {
-        let history = launch.run.history();
+        let history = launch.begun.run.history();
         let bar =
             ProgressBar::with_draw_target(Some(history.spec.steps_per_epoch), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let spec = &history.spec;
         let samples =
-            launch.plan.data.as_ref().map_or(0, |data| data.train_samples - data.validation_samples);
+            launch.begun.plan.data.as_ref().map_or(0, |data| data.train_samples - data.validation_samples);
         eprintln!(
             "run {}: {} on {} ({samples} to train on, {} to {} on, {} to test), batch {} in {}, {} of {}",
-            launch.folder.name(),
+            launch.begun.folder.name(),
             recipe.model.name,
             recipe.data.name,
             spec.eval_samples,
@@ -75,8 +75,8 @@ impl Console {
             start: None,
             learning_ms: history.rows.iter().map(|row| row.train_ms + row.eval_ms).sum(),
             best: history.best().cloned(),
-            run_path: launch.folder.path().to_owned(),
-            membership: Membership::new(launch.folder.name(), &history.members),
+            run_path: launch.begun.folder.path().to_owned(),
+            membership: Membership::new(launch.begun.folder.name(), &history.members),
             waiting: Waiting::default(),
         }
     }

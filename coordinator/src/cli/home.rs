@@ -1,13 +1,12 @@
-//! The home folder: where runs, the journal and the cache lie.
+//! The home folder, as an argument, and what is told when it or a run's folder in it cannot be used.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{CliError, code};
-use crate::data::BlobCache;
-use crate::journal::Journal;
+use crate::home::{Home, HomeError};
+use crate::journal::JournalError;
 use crate::run_folder::FolderError;
 
 #[derive(Debug, Args)]
@@ -17,37 +16,28 @@ pub(super) struct HomeArgs {
     home: PathBuf,
 }
 
-/// An open home.
-#[derive(Debug)]
-pub(super) struct Home {
-    pub(super) path: PathBuf,
-    pub(super) cache: PathBuf,
-    pub(super) blobs: BlobCache,
-}
-
 impl HomeArgs {
     /// Opens the home, making it where there is none.
     pub(super) fn open(&self) -> Result<Home, CliError> {
-        let cannot = |error: std::io::Error| {
-            CliError::new(
-                code::USAGE,
-                format!("the home folder {} cannot be used: {error}", self.home.display()),
-            )
-            .hint("choose another with --home DIR or LOCKSTEP_HOME")
-        };
-        fs::create_dir_all(&self.home).map_err(cannot)?;
-        let path = fs::canonicalize(&self.home).map_err(cannot)?;
-        let cache = path.join("cache");
-        let blobs = BlobCache::open(&cache).map_err(|error| CliError::new(code::DATA, error.to_string()))?;
-        Ok(Home { path, cache, blobs })
+        Ok(Home::open(&self.home)?)
     }
 }
 
-impl Home {
-    /// Opens the journal.
-    pub(super) fn journal(&self) -> Result<Journal, CliError> {
-        Journal::open(&self.path.join("journal.db"))
-            .map_err(|error| CliError::new(code::FAILED, error.to_string()))
+impl From<HomeError> for CliError {
+    fn from(error: HomeError) -> Self {
+        let message = error.to_string();
+        match error {
+            HomeError::Folder { .. } => {
+                Self::new(code::USAGE, message).hint("choose another with --home DIR or LOCKSTEP_HOME")
+            }
+            HomeError::Cache(_) => Self::new(code::DATA, message),
+        }
+    }
+}
+
+impl From<JournalError> for CliError {
+    fn from(error: JournalError) -> Self {
+        Self::new(code::FAILED, error.to_string())
     }
 }
 

@@ -3,23 +3,23 @@
 use std::path::Path;
 
 use clap::Args;
-use lockstep_core::{FailureKind, Origin, Outcome, Reject, Run, WorkerBounds};
+use lockstep_core::{FailureKind, Outcome, Reject};
+use tracing_subscriber::EnvFilter;
 
 use super::cluster::ClusterArgs;
 use super::console::Console;
-use super::home::{Home, HomeArgs};
+use super::home::HomeArgs;
+use super::inputs::TellPerson;
 use super::logging::{self, LogArgs};
 use super::sources::SourceArgs;
-use super::{CliError, code, inputs};
-use crate::convert;
-use crate::data::ResolvedData;
-use crate::driver::now;
+use super::{CliError, code};
 use crate::freezing;
+use crate::home::Home;
 use crate::launch::{Aborted, Ended, Launch, LocalPlan, StopSignal, launch};
 use crate::local::{BinaryError, WorkerBinary};
-use crate::plot::{self, Picture, Tile};
+use crate::prepare::{Draft, Started, default_name};
 use crate::recipe::{Loaded, Recipe};
-use crate::run_folder::{RunFacts, RunFolder};
+use crate::run_folder::RunFolder;
 
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
@@ -53,31 +53,14 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     let name = args.name.unwrap_or_else(|| default_name(&recipe));
     refuse_existing(&home, &name)?;
 
-    let data = inputs::resolve_data(&recipe, &home)?;
-    let weights_digest = inputs::resolve_weights(&recipe, data.classes.len(), &home)?;
-    let samples = inputs::sample_counts(&recipe, &data)?;
-    let spec = convert::run_spec(&recipe, samples, bounds).map_err(|error| inputs::plan_error(&error))?;
-    let origin = Origin {
-        recipe: recipe.to_toml(),
-        data_digest: data.digest.clone(),
-        train_samples: samples.train,
-        test_samples: samples.test,
-        weights_digest,
-        classes: data.classes.clone(),
-    };
-    let plan = convert::plan(&name, &recipe, samples, &spec, &origin);
-    show_what_trains(&recipe, data.classes.len());
+    let draft = Draft::new(&name, recipe, bounds, &home, &TellPerson::default())?;
+    let recipe = draft.recipe().clone();
+    show_what_trains(&recipe, draft.classes());
 
-    let folder = RunFolder::create(&home.path, &name)?;
-    let cannot = |error: std::io::Error| {
-        CliError::from(anyhow::Error::from(error).context("writing the run's folder"))
-    };
-    folder.write_recipe(&origin.recipe).map_err(cannot)?;
-    logging::start(filter, &folder.log("coordinator")).map_err(cannot)?;
-    draw_samples(&folder, &data);
+    let folder = draft.make_folder(&home)?;
+    start_logging(filter, &folder)?;
     let journal = home.journal()?;
-    let facts = facts(&binary, &recipe, &origin, bounds);
-    let (run, effects) = Run::create(now(), spec, origin);
+    let begun = draft.begin(folder, started(&binary));
     let local = LocalPlan {
         bounds,
         needs: workers.needs(),
@@ -89,9 +72,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
         arguments: args.cluster.worker_arguments,
         survivors: Vec::new(),
     };
-    let launch =
-        Launch { run, effects, folder, journal, plan, facts, blobs: home.blobs, listener, workers: local };
-    start(launch, &recipe)
+    start(Launch { begun, journal, blobs: home.blobs, listener, workers: local }, &recipe)
 }
 
 /// Runs it, tells how it went, and gives the exit code.
@@ -101,7 +82,7 @@ pub(super) fn start(start: Launch, recipe: &Recipe) -> Result<u8, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
-    let name = start.folder.name().to_owned();
+    let name = start.begun.folder.name().to_owned();
     let console = Console::new(&start, recipe);
     let ended = runtime.block_on(launch(start, |views| tokio::spawn(console.listen(views))));
     match ended {
@@ -152,11 +133,6 @@ fn exit_code(signal: StopSignal) -> u8 {
     }
 }
 
-fn default_name(recipe: &Recipe) -> String {
-    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-    format!("{now}-{}-{}", recipe.model.name, recipe.data.name)
-}
-
 fn refuse_existing(home: &Home, name: &str) -> Result<(), CliError> {
     let path = RunFolder::path_of(&home.path, name)?;
     if path.exists() {
@@ -165,47 +141,20 @@ fn refuse_existing(home: &Home, name: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-pub(super) fn facts(
-    binary: &WorkerBinary,
-    recipe: &Recipe,
-    origin: &Origin,
-    workers: WorkerBounds,
-) -> RunFacts {
-    RunFacts {
-        lockstep_version: env!("CARGO_PKG_VERSION"),
-        libtorch_version: binary.libtorch_version.clone(),
-        data: recipe.data.name.to_string(),
-        data_digest: origin.data_digest.clone(),
-        weights_digest: origin.weights_digest.clone(),
-        classes: origin.classes.clone(),
-        shards: recipe.shards,
-        workers: workers.start,
-        workers_min: workers.min,
-        workers_max: workers.max,
-        command: std::env::args().collect(),
-    }
+/// What is to be told of this machine beside the recipe.
+pub(super) fn started(binary: &WorkerBinary) -> Started {
+    Started { libtorch_version: binary.libtorch_version.clone(), command: std::env::args().collect() }
+}
+
+/// To the run's own log.
+pub(super) fn start_logging(filter: EnvFilter, folder: &RunFolder) -> Result<(), CliError> {
+    logging::start(filter, &folder.log("coordinator"))
+        .map_err(|error| anyhow::Error::from(error).context("writing the run's folder").into())
 }
 
 /// The table of stages, for the person who is about to wait.
 pub(super) fn show_what_trains(recipe: &Recipe, classes: usize) {
     eprint!("{}", freezing::table(&recipe.into(), classes as u32, &recipe.phases()));
-}
-
-/// A look at the data; a run does not fail for want of a picture.
-fn draw_samples(folder: &RunFolder, data: &ResolvedData) {
-    const PICTURES: usize = 40;
-    let drawn = data.first_pictures(PICTURES).map_err(anyhow::Error::from).and_then(|(images, labels)| {
-        let plots = folder.path().join("plots");
-        std::fs::create_dir_all(&plots)?;
-        let named = |(picture, label): (Picture, &usize)| Tile::named(vec![picture], &data.classes[*label]);
-        let tiles: Vec<Tile> =
-            Picture::all(data.image_size, &images).into_iter().zip(&labels).map(named).collect();
-        let title = format!("{}: the first of {} training samples", data.name, data.train);
-        plot::write_gallery(&plots.join("samples.png"), &title, &tiles)
-    });
-    if let Err(error) = drawn {
-        tracing::warn!(%error, "the sample pictures could not be drawn");
-    }
 }
 
 impl From<BinaryError> for CliError {

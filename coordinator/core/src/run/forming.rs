@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::receipt::Reason;
-use super::{Forming, Gathering, Phase, Run, Stage, Training, Verification, Worker};
+use super::{Forming, Gathering, Phase, Run, Stage, Training, Verification};
 use crate::{
     Begin, Effect, Entry, Generation, MemberEntry, Message, Outcome, Peer, Position, Start, Step, Time,
     WorkerName, shard_blocks,
@@ -80,7 +80,7 @@ impl Run {
         self.receipt_paused(now);
         let paused = self.workers.iter().filter(|(_, worker)| worker.heartbeat.prepared >= generation);
         let all: BTreeMap<WorkerName, (Option<Position>, bool)> = paused
-            .map(|(name, Worker { heartbeat, .. })| (name.clone(), (heartbeat.position, heartbeat.leaving)))
+            .map(|(name, worker)| (name.clone(), (worker.heartbeat.position, worker.is_leaving())))
             .collect();
         let top = all.values().filter_map(|(position, _)| *position).max();
         // A run that stops needs nobody but those that can say where.

@@ -124,13 +124,25 @@ impl Run {
         }
     }
 
-    /// A worker that wanted to leave may go.
+    /// A worker that leaves may go.
     pub(super) fn release(&mut self, worker: &WorkerName) {
+        let why = self.why_it_leaves(worker);
         if self.workers.remove(worker).is_some() {
             let generation = self.history.generation;
             self.record(Entry::WorkerLeft { worker: worker.clone(), generation });
-            self.send(worker.clone(), Message::Finish { reason: "it asked to leave".to_owned() });
+            self.send(worker.clone(), Message::Finish { reason: why.to_owned() });
         }
+    }
+
+    /// Somebody else needs a worker of this run. Its own heartbeats know nothing of that.
+    pub(super) fn on_leave_requested(&mut self, now: Time, worker: WorkerName) -> Result<(), Reject> {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return Err(Reject::RunOver);
+        }
+        let Some(known) = self.workers.get_mut(&worker) else { return Err(Reject::UnknownWorker { worker }) };
+        known.asked_back = true;
+        self.reconsider(now);
+        Ok(())
     }
 
     /// Looks whether who is there calls for another generation.
@@ -139,8 +151,7 @@ impl Run {
             Phase::Gathering(gathering) => {
                 let gathering = gathering.clone();
                 if let Some(last) = self.last_with_state() {
-                    let reason = Reason::planned(now, Cause::Leave, Some(last), "it asked to leave");
-                    return self.form(now, reason, false);
+                    return self.form(now, self.leave_of(now, last), false);
                 }
                 self.release_leaving();
                 self.gather(now, &gathering);
@@ -168,7 +179,7 @@ impl Run {
         }
     }
 
-    /// Members that want to leave, and newcomers that are ready, are reasons for a change, at the next boundary.
+    /// Members that leave, and newcomers that are ready, are reasons for a change, at the next boundary.
     fn reconsider_members(&mut self, now: Time) {
         let Phase::Training(training) = &self.phase else { return };
         let (stepping, parting) = (matches!(training.stage, Stage::Stepping), training.parting);
@@ -177,7 +188,7 @@ impl Run {
         let of = |wanted: fn(&Worker) -> bool| {
             self.workers.iter().filter(move |(_, worker)| wanted(worker)).map(|(name, _)| name)
         };
-        let leaving = of(|worker| worker.heartbeat.leaving).find(|name| member(name)).cloned();
+        let leaving = of(Worker::is_leaving).find(|name| member(name)).cloned();
         let evaluating = of(Worker::is_at_epochs_end).any(member);
         let newcomer = of(Worker::is_ready).find(|name| !member(name)).cloned();
         let unsettled = self.workers.iter().any(|(name, worker)| {
@@ -191,9 +202,7 @@ impl Run {
         }
         let reason = match (leaving, newcomer) {
             _ if self.stopping => Reason::planned(now, Cause::Stop, None, "a stop was asked for"),
-            (Some(leaving), _) if all_started => {
-                Reason::planned(now, Cause::Leave, Some(leaving), "it asked to leave")
-            }
+            (Some(leaving), _) if all_started => self.leave_of(now, leaving),
             (None, Some(newcomer)) if all_started && !unsettled => {
                 Reason::planned(now, Cause::Join, Some(newcomer), "it is ready to take part")
             }
@@ -202,23 +211,34 @@ impl Run {
         self.form(now, reason, false);
     }
 
-    /// One of those that want to leave, if they would take the run's newest state along and it is not stored.
+    /// One of those that leave, if they would take the run's newest state along and it is not stored.
     fn last_with_state(&self) -> Option<WorkerName> {
         let top = self.workers.values().filter_map(|worker| worker.heartbeat.position).max()?;
         let mut with_state = self.workers.iter().filter(|(_, worker)| worker.heartbeat.position == Some(top));
-        let all_leave = with_state.clone().all(|(_, worker)| worker.heartbeat.leaving);
+        let all_leave = with_state.clone().all(|(_, worker)| worker.is_leaving());
         let unsaved = top > self.history.position();
         with_state.next().filter(|_| all_leave && unsaved).map(|(name, _)| name.clone())
     }
 
-    /// Those that want to leave and take no part may go.
+    fn leave_of(&self, now: Time, leaving: WorkerName) -> Reason {
+        let why = self.why_it_leaves(&leaving);
+        Reason::planned(now, Cause::Leave, Some(leaving), why)
+    }
+
+    fn why_it_leaves(&self, worker: &WorkerName) -> &'static str {
+        match self.workers.get(worker) {
+            Some(Worker { asked_back: true, .. }) => "it was asked back",
+            _ => "it asked to leave",
+        }
+    }
+
+    /// Those that leave and take no part may go.
     pub(super) fn release_leaving(&mut self) {
         let takes_part = |name: &WorkerName| match &self.phase {
             Phase::Training(training) => training.members.contains(name),
             _ => false,
         };
-        let leaving =
-            self.workers.iter().filter(|(name, worker)| worker.heartbeat.leaving && !takes_part(name));
+        let leaving = self.workers.iter().filter(|(name, worker)| worker.is_leaving() && !takes_part(name));
         let leaving: Vec<WorkerName> = leaving.map(|(name, _)| name.clone()).collect();
         leaving.iter().for_each(|name| self.release(name));
     }
@@ -249,6 +269,7 @@ impl Worker {
             heard: now,
             detached: None,
             told: now,
+            asked_back: false,
             blamed: 0,
             slow: 0,
         }
@@ -256,7 +277,12 @@ impl Worker {
 
     /// Data and weights are at hand, and it means to stay.
     pub(super) fn is_ready(&self) -> bool {
-        !self.heartbeat.address.is_empty() && !self.heartbeat.leaving
+        !self.heartbeat.address.is_empty() && !self.is_leaving()
+    }
+
+    /// By its own wish, or because somebody else needs it.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.heartbeat.leaving || self.asked_back
     }
 
     pub(super) fn is_at_epochs_end(&self) -> bool {

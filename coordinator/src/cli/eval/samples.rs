@@ -5,11 +5,12 @@ use std::io::Write as _;
 use lockstep_core::History;
 
 use super::{EvalArgs, SplitChoice, class_error};
-use crate::cli::home::Home;
-use crate::cli::{CliError, code, inputs, resume};
+use crate::cli::{CliError, code, inputs};
 use crate::convert::{EVAL_BLOCK, SampleCounts};
 use crate::data::{ResolvedData, SplitName};
+use crate::home::Home;
 use crate::infer::{self, Samples};
+use crate::prepare;
 use crate::recipe::{Loaded, Origin, Recipe, Sources};
 use crate::trained::TrainedModel;
 
@@ -47,7 +48,7 @@ impl EvalSamples {
         let elsewhere = args.recipe.is_some() || !args.sets.is_empty();
         let (data, recipe, block) = match (&model.run, &model.recipe) {
             (Some(_), Some(recipe)) if !elsewhere => {
-                let history = resume::history(&home.journal()?, &model.name)?;
+                let history = prepare::history(&home.journal()?, &model.name)?;
                 (data_of_run(&history, recipe, home)?, recipe.clone(), history.spec.eval_block)
             }
             _ => {
