@@ -19,6 +19,7 @@ mod predict;
 mod recipe;
 mod remote;
 mod resume;
+mod serve;
 mod sources;
 mod status;
 mod stdout;
@@ -48,6 +49,8 @@ enum Verb {
     Train(train::TrainArgs),
     /// Go on with a run that was interrupted, or extend one that is done
     Resume(resume::ResumeArgs),
+    /// Stand as a coordinator: a queue of runs, a pool of workers that join
+    Serve(serve::ServeArgs),
     /// Tell how a run is going, or went: members, changes of membership and what each cost
     Status(status::StatusArgs),
     /// Put a run into a coordinator's queue, and watch it
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Train(args) => train::run(args),
         Verb::Resume(args) => resume::run(args),
+        Verb::Serve(args) => serve::run(args),
         Verb::Status(args) => status::run(&args),
         Verb::Submit(args) => remote::submit(args),
         Verb::Ps(args) => remote::ps(&args),

@@ -1,6 +1,7 @@
 //! Between the wire's types and the core's: the only place where they meet.
 
 mod plan;
+mod runs;
 mod settings;
 
 use lockstep_core as core;
@@ -13,9 +14,10 @@ use tonic::{Code, Status};
 
 pub(crate) use plan::{EVAL_BLOCK, plan};
 pub use plan::{PlanError, SampleCounts, run_spec};
+pub(crate) use runs::{pool_worker, refusal, requirements, run_state, run_summary};
 
-/// This file speaks version 2 of the contract.
-pub(crate) const PROTOCOL_VERSION: u32 = 2;
+/// This file speaks version 3 of the contract.
+pub(crate) const PROTOCOL_VERSION: u32 = 3;
 
 /// A message of a joined worker as an event.
 pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) -> Result<Event, Status> {
@@ -57,6 +59,7 @@ pub(crate) fn event(worker: &WorkerName, message: pb::session_request::Message) 
         Request::Prefix(prefix) => {
             Event::PrefixTold { worker, generation: Generation(prefix.generation), line: prefix.line }
         }
+        Request::Logged(_) => return Err(Status::invalid_argument("what is logged is no event")),
         Request::Failed(failed) => {
             let kind = match failed.kind() {
                 pb::FailureKind::Data => FailureKind::Data,
@@ -85,10 +88,20 @@ pub(crate) fn attached(join: &pb::Join) -> Option<Attached> {
     (join.term != 0).then_some(Attached { term: Term(join.term) })
 }
 
-/// A message to a worker, as it goes out. `plan` goes with the welcome, `token` with the start of a generation.
+/// What every worker of a run is told beside the run's own messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// Goes with the welcome.
+    pub(crate) plan: &'a pb::Plan,
+    pub(crate) keep_logs: bool,
+    /// When it is let go it waits for the next run.
+    pub(crate) stand_by: bool,
+}
+
+/// A message to a worker, as it goes out. `token` goes with the start of a generation.
 pub(crate) fn response(
     message: Message,
-    plan: &pb::Plan,
+    Terms { plan, keep_logs, stand_by }: Terms<'_>,
     token: impl FnOnce(Generation) -> Vec<u8>,
 ) -> pb::SessionResponse {
     use pb::session_response::Message as Response;
@@ -98,6 +111,7 @@ pub(crate) fn response(
             plan: Some(plan.clone()),
             term: term.0,
             lease_ms,
+            keep_logs,
         }),
         Message::Prepare { generation, now } => {
             Response::Prepare(pb::Prepare { generation: generation.0, now })
@@ -120,9 +134,21 @@ pub(crate) fn response(
             weights_step: weights_step.0,
         }),
         Message::Stored { step } => Response::Stored(pb::Stored { step: step.0 }),
-        Message::Finish { reason } => Response::Finish(pb::Finish { reason }),
+        Message::Finish { reason } => return finish(reason, stand_by),
     };
     pb::SessionResponse { message: Some(message) }
+}
+
+/// The end of a session; `stand_by`: the worker begins again and waits for another run.
+pub(crate) fn finish(reason: String, stand_by: bool) -> pb::SessionResponse {
+    let finish = pb::Finish { reason, stand_by };
+    pb::SessionResponse { message: Some(pb::session_response::Message::Finish(finish)) }
+}
+
+/// No run needs the worker now.
+pub(crate) fn pooled(keep_logs: bool) -> pb::SessionResponse {
+    let pooled = pb::Pooled { keep_logs };
+    pb::SessionResponse { message: Some(pb::session_response::Message::Pooled(pooled)) }
 }
 
 /// A refusal as a gRPC status. UNAVAILABLE and, for who wants to join, ALREADY_EXISTS pass; the others do not.
@@ -137,6 +163,11 @@ pub(crate) fn status(reject: &Reject) -> Status {
         Reject::Full { .. } | Reject::RunOver => Code::Unavailable,
     };
     Status::new(code, reject.to_string())
+}
+
+/// The run has no use for a worker that comes back, which is no fault of the worker's.
+pub(crate) fn is_over_or_full(reject: &Reject) -> bool {
+    matches!(reject, Reject::Full { .. } | Reject::RunOver)
 }
 
 fn heartbeat(beat: pb::Heartbeat) -> core::Heartbeat {

@@ -33,7 +33,7 @@ use tracing::Instrument;
 use self::clock::{Ticks, until};
 use self::commands::Command;
 use self::pages::Pages;
-use crate::journal::Journal;
+use crate::journal::Pen;
 use crate::run_folder::{RunFacts, RunFolder};
 use crate::store::Survey;
 
@@ -52,7 +52,7 @@ const NOTICES_MAX: usize = 1024;
 pub struct Driver {
     run: Run,
     folder: Arc<RunFolder>,
-    journal: Journal,
+    journal: Pen,
     pages: Pages,
     outboxes: BTreeMap<WorkerName, Outbox>,
     /// How many sessions there have been.
@@ -89,7 +89,12 @@ pub enum Notice {
 
 impl Driver {
     /// A driver of `run`, whose first effects, from its creation or its take-over, are carried out by [`Self::drive`].
-    pub fn new(run: Run, folder: RunFolder, journal: Journal, facts: RunFacts) -> (Self, DriverHandle) {
+    pub fn new(
+        run: Run,
+        folder: RunFolder,
+        journal: impl Into<Pen>,
+        facts: RunFacts,
+    ) -> (Self, DriverHandle) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (notices, _) = broadcast::channel(NOTICES_MAX);
         let folder = Arc::new(folder);
@@ -97,7 +102,7 @@ impl Driver {
             run,
             pages: Pages::new(Arc::clone(&folder), facts),
             folder,
-            journal,
+            journal: journal.into(),
             outboxes: BTreeMap::new(),
             sessions: 0,
             notices,

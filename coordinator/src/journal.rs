@@ -1,7 +1,10 @@
 //! The journal: every run's entries in one SQLite file, durable before anybody hears of them.
 //!
 //! `synchronous=FULL` makes a committed entry survive a power cut. One transaction holds all entries of one
-//! decision, so that a restart sees a decision whole or not at all. The file can be read with `sqlite3`.
+//! decision, so that a restart sees a decision whole or not at all. The file can be read with `sqlite3`. Where many runs
+//! write at a time they share one connection (`shared`), and each disk's write carries what all of them have to say.
+
+mod shared;
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +12,8 @@ use std::time::Duration;
 use lockstep_core::{Entry, Time};
 use rusqlite::{Connection, params};
 use thiserror::Error;
+
+pub use self::shared::SharedJournal;
 
 /// Bumped when a stored entry changes its meaning; an unknown version is refused, never guessed at.
 const FORMAT_VERSION: i64 = 2;
@@ -38,12 +43,51 @@ pub enum JournalError {
     Open { path: String, source: rusqlite::Error },
     #[error("the journal {path} has format {found}, this version reads {FORMAT_VERSION}")]
     Version { path: String, found: i64 },
+    #[error("table {table} of the journal {path} has format {found}, this version reads {known}")]
+    Table { path: String, table: &'static str, found: i64, known: i64 },
     #[error("the journal: {0}")]
     Sqlite(#[from] rusqlite::Error),
     #[error("entry {seq} of run {run} in the journal does not read: {source}")]
     Entry { run: String, seq: i64, source: serde_json::Error },
     #[error("an entry cannot be written: {0}")]
     Encode(serde_json::Error),
+    /// What others wrote at the same time was lost with it.
+    #[error("the journal: {0}")]
+    Lost(String),
+}
+
+/// How a run's entries get into the journal.
+#[derive(Debug)]
+pub enum Pen {
+    /// Over a connection of its own.
+    Own(Journal),
+    /// Together with what other runs write.
+    Shared(SharedJournal),
+}
+
+impl From<Journal> for Pen {
+    fn from(journal: Journal) -> Self {
+        Self::Own(journal)
+    }
+}
+
+impl From<SharedJournal> for Pen {
+    fn from(journal: SharedJournal) -> Self {
+        Self::Shared(journal)
+    }
+}
+
+impl Pen {
+    /// As [`Journal::append`].
+    pub fn append(&mut self, run: &str, at: Time, entries: &[Entry]) -> Result<(), JournalError> {
+        match self {
+            Self::Own(journal) => journal.append(run, at, entries),
+            Self::Shared(journal) => {
+                let (run, texts) = (run.to_owned(), texts(entries)?);
+                journal.write(move |connection| insert(connection, &run, at, &texts))
+            }
+        }
+    }
 }
 
 impl Journal {
@@ -74,14 +118,7 @@ impl Journal {
     /// Appends entries in one transaction. They are durable when it returns.
     pub fn append(&mut self, run: &str, at: Time, entries: &[Entry]) -> Result<(), JournalError> {
         let transaction = self.connection.transaction()?;
-        {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO entries (run, at_ms, entry) VALUES (?1, ?2, ?3)")?;
-            for entry in entries {
-                let text = serde_json::to_string(entry).map_err(JournalError::Encode)?;
-                insert.execute(params![run, at.0 as i64, text])?;
-            }
-        }
+        insert(&transaction, run, at, &texts(entries)?)?;
         transaction.commit()?;
         Ok(())
     }
@@ -110,6 +147,17 @@ impl Journal {
         .collect()
     }
 
+    /// Whether the journal knows a run of this name.
+    pub fn knows(&self, run: &str) -> Result<bool, JournalError> {
+        let mut select = self.connection.prepare_cached("SELECT 1 FROM entries WHERE run = ?1 LIMIT 1")?;
+        Ok(select.exists([run])?)
+    }
+
+    /// For the same file's other tables.
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     /// The names of all runs, the one with the newest entry first.
     pub fn runs(&self) -> Result<Vec<String>, JournalError> {
         let mut select =
@@ -117,6 +165,19 @@ impl Journal {
         let names = select.query_map([], |row| row.get(0))?;
         Ok(names.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+fn texts(entries: &[Entry]) -> Result<Vec<String>, JournalError> {
+    entries.iter().map(|entry| serde_json::to_string(entry).map_err(JournalError::Encode)).collect()
+}
+
+fn insert(connection: &Connection, run: &str, at: Time, texts: &[String]) -> Result<(), JournalError> {
+    let mut insert =
+        connection.prepare_cached("INSERT INTO entries (run, at_ms, entry) VALUES (?1, ?2, ?3)")?;
+    for text in texts {
+        insert.execute(params![run, at.0 as i64, text])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

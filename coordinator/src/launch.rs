@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lockstep_core::{Outcome, Run, WorkerBounds, WorkerName};
-use rand_core::{OsRng, TryRngCore};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -16,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use self::signals::Signals;
 use crate::data::BlobCache;
 use crate::driver::{Driver, DriverHandle, Notice, now};
-use crate::grpc::{self, Services};
+use crate::grpc::{self, Placement};
 use crate::journal::Journal;
 use crate::local::{
     Local, LocalNews, LocalWorkers, Needs, Survivor, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace,
 };
 use crate::prepare::Begun;
 use crate::run_folder::{RunFolder, Serving};
+use crate::services::Services;
 
 pub use self::signals::StopSignal;
 
@@ -86,8 +86,7 @@ pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>
     let Launch { begun, journal, blobs, listener, workers } = launch;
     let Begun { run, effects, folder, plan, facts } = begun;
     let mut signals = Signals::new().context("listening for signals")?;
-    let mut secret = [0; 32];
-    OsRng.try_fill_bytes(&mut secret).context("drawing the run's secret")?;
+    let secret = Services::draw_secret()?;
     let serving = Serving {
         address: listener.local_addr()?,
         worker_url: workers.url.clone(),
@@ -103,9 +102,10 @@ pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>
     let checkpoints = folder.checkpoints().clone();
     let (driver, handle) = Driver::new(run, folder, journal, facts);
     let (notices, for_local) = (driver.subscribe(), driver.subscribe());
-    let services = Services { driver: handle.clone(), plan, checkpoints, blobs, secret };
-    let shutdown = CancellationToken::new();
-    let server = tokio::spawn(grpc::serve(listener, Arc::new(services), shutdown.clone()));
+    let (logs, stand_by) = (None, false);
+    let services = Services { driver: handle.clone(), plan, checkpoints, secret, logs, stand_by };
+    let (placement, shutdown) = (Placement::Run(Arc::new(services)), CancellationToken::new());
+    let server = tokio::spawn(grpc::serve(listener, placement, blobs, shutdown.clone()));
     let driving = tokio::spawn(driver.drive(effects));
     let (local, news) = LocalWorkers::start(local, handle.clone(), for_local)?;
     let listening = listen(Views { notices, local: news, driver: handle.clone() });

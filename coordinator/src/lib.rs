@@ -9,6 +9,7 @@
 //! person types. Deliberately absent: libtorch. Gradients never pass through here.
 
 pub mod client;
+pub mod cluster;
 pub mod convert;
 pub mod credentials;
 pub mod driver;
@@ -19,6 +20,7 @@ pub mod launch;
 pub mod local;
 pub mod prepare;
 pub mod run_folder;
+pub mod services;
 pub mod store;
 
 pub mod data;

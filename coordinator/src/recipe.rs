@@ -144,6 +144,20 @@ impl Recipe {
         Ok(read::recipe(&layers, 1)?.0)
     }
 
+    /// Reads, completes and checks a recipe that came as text, without anything of this process in it; `label` names it in
+    /// errors. Paths stay as they are written.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Recipe::load`], but for the reading of a file.
+    pub fn load_text(text: &str, label: &str, default_shards: u32) -> Result<Loaded, RecipeError> {
+        let mut layers = Layers::default();
+        layers.add_file(text, label)?;
+        let (recipe, origins) = read::recipe(&layers, default_shards.max(1))?;
+        let warnings = recipe.warnings();
+        Ok(Loaded { recipe, warnings, origins })
+    }
+
     /// What is trained when. Loading has checked the patterns; of a recipe that was changed since, so that one of them
     /// cannot be carried out, there is no phase.
     #[must_use]

@@ -5,6 +5,7 @@
 
 mod serving;
 mod tables;
+mod worker_logs;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -22,6 +23,7 @@ use crate::recipe::Recipe;
 use crate::store::CheckpointStore;
 
 pub use self::serving::{Announcement, Serving};
+pub use self::worker_logs::WorkerLogs;
 
 const EVENTS: &str = "events.jsonl";
 

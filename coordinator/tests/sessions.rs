@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use lockstep_coordinator::data::BlobCache;
 use lockstep_coordinator::driver::{Driver, now};
-use lockstep_coordinator::grpc::{Services, serve};
+use lockstep_coordinator::grpc::{Placement, serve};
 use lockstep_coordinator::journal::Journal;
 use lockstep_coordinator::run_folder::{RunFacts, RunFolder};
+use lockstep_coordinator::services::Services;
 use lockstep_core::{Origin, Restore, Run, RunSpec, SelectSpec, Split, WorkerBounds};
 use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::session_request::Message;
@@ -157,10 +158,13 @@ async fn coordinate(home: &Path) {
         driver: handle,
         plan: pb::Plan { run: RUN.to_owned(), ..pb::Plan::default() },
         checkpoints,
-        blobs: BlobCache::open(home.join("cache")).unwrap(),
         secret: [0; 32],
+        logs: None,
+        stand_by: false,
     };
-    tokio::spawn(serve(listener, Arc::new(services), CancellationToken::new()));
+    let blobs = BlobCache::open(home.join("cache")).unwrap();
+    let placement = Placement::Run(Arc::new(services));
+    tokio::spawn(serve(listener, placement, blobs, CancellationToken::new()));
     fs::write(home.join("address.new"), address).unwrap();
     fs::rename(home.join("address.new"), home.join(ADDRESS)).unwrap();
     drop(driver.drive(effects).await.unwrap());
@@ -195,7 +199,7 @@ async fn session(
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let (requests, stream) = mpsc::channel(1);
     let join = pb::Join {
-        protocol_version: 2,
+        protocol_version: 3,
         name: format!("worker-{number}"),
         device: "cpu".to_owned(),
         incarnation: u64::from(number),

@@ -48,38 +48,13 @@ impl Scenario {
 
     /// Runs its share of the schedules, or the one that somebody wants to see again.
     pub(crate) fn run(&self) {
-        if let Some(seed) = number(SEED_VARIABLE) {
-            return self.report(self.attempt(seed, None, &mut None).err().map(|what| (seed, what)));
-        }
-        let seeds = number(SCHEDULES_VARIABLE).unwrap_or(SCHEDULES) * self.share / 100;
-        self.report(self.first_failure(seeds, None));
+        let seeds = schedules() * self.share / 100;
+        self.report(wanted_failure(seeds, |seed| self.attempt(seed, None, &mut None)));
     }
 
-    /// The lowest seed that fails, with what was wrong. Later ones are not tried once one has failed.
+    /// The lowest seed that fails, with what was wrong.
     pub(crate) fn first_failure(&self, seeds: u64, planted: Option<Planted>) -> Option<(u64, String)> {
-        let next = AtomicU64::new(0);
-        let failure: Mutex<Option<(u64, String)>> = Mutex::new(None);
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= seeds {
-                            return;
-                        }
-                        if let Err(what) = self.attempt(seed, planted, &mut None) {
-                            next.fetch_max(seeds, Ordering::Relaxed);
-                            let mut first = failure.lock().expect("no thread panics with it");
-                            if first.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
-                                *first = Some((seed, what));
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        failure.into_inner().expect("no thread panics with it")
+        first_failure(seeds, |seed| self.attempt(seed, planted, &mut None))
     }
 
     /// Whether a schedule is as it should be when no bug is planted.
@@ -91,11 +66,7 @@ impl Scenario {
         let Some((seed, what)) = failure else { return };
         let mut story = Some(Vec::new());
         drop(self.attempt(seed, None, &mut story));
-        let story = story.unwrap_or_default();
-        let lines = number("SIMULATION_STORY").map_or(STORY_LINES, |lines| lines as usize);
-        let last = &story[story.len().saturating_sub(lines)..];
-        let (name, replay) = (self.name, format!("{SEED_VARIABLE}={seed} cargo test -p simulation"));
-        panic!("{}\n\n{name}: {what}\nreplay with: {replay} {name}", last.join("\n"));
+        tell(self.name, seed, &what, &story.unwrap_or_default());
     }
 
     /// One world. A panic in it is a failure like any other. Its story goes to `story`, if there is room for one.
@@ -113,6 +84,60 @@ impl Scenario {
         *story = world.told;
         played.unwrap_or_else(|_| Err("a panic".to_owned()))
     }
+}
+
+/// How many there are in all scenarios together.
+pub(crate) fn schedules() -> u64 {
+    number(SCHEDULES_VARIABLE).unwrap_or(SCHEDULES)
+}
+
+/// The first failure, or that of the seed that somebody wants to see again.
+pub(crate) fn wanted_failure(
+    seeds: u64,
+    attempt: impl Fn(u64) -> Result<(), String> + Sync,
+) -> Option<(u64, String)> {
+    match number(SEED_VARIABLE) {
+        Some(seed) => attempt(seed).err().map(|what| (seed, what)),
+        None => first_failure(seeds, attempt),
+    }
+}
+
+/// The lowest seed that fails, with what was wrong. Later ones are not tried once one has failed.
+pub(crate) fn first_failure(
+    seeds: u64,
+    attempt: impl Fn(u64) -> Result<(), String> + Sync,
+) -> Option<(u64, String)> {
+    let next = AtomicU64::new(0);
+    let failure: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if let Err(what) = attempt(seed) {
+                        next.fetch_max(seeds, Ordering::Relaxed);
+                        let mut first = failure.lock().expect("no thread panics with it");
+                        if first.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                            *first = Some((seed, what));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failure.into_inner().expect("no thread panics with it")
+}
+
+/// Fails a test with what happened last, and how to see it again.
+pub(crate) fn tell(name: &str, seed: u64, what: &str, story: &[String]) -> ! {
+    let lines = number("SIMULATION_STORY").map_or(STORY_LINES, |lines| lines as usize);
+    let last = &story[story.len().saturating_sub(lines)..];
+    let replay = format!("{SEED_VARIABLE}={seed} cargo test -p simulation");
+    panic!("{}\n\n{name}: {what}\nreplay with: {replay} {name}", last.join("\n"));
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -55,6 +55,8 @@ pub(crate) enum Fault {
     Hang,
     /// A worker is asked to leave.
     Terminate,
+    /// Somebody else needs a worker of the run.
+    AskBack,
     /// Another worker comes.
     Newcomer,
     /// A worker and the coordinators are cut off from each other.
@@ -150,6 +152,7 @@ impl Weather {
                 Fault::Freeze,
                 Fault::Hang,
                 Fault::Terminate,
+                Fault::AskBack,
                 Fault::Newcomer,
             ],
         );

@@ -144,6 +144,7 @@ impl World {
                     drop(self.decide(current, Event::StopRequested)?);
                 }
             }
+            Fault::AskBack => self.ask_back()?,
             Fault::Newcomer => self.start_worker(),
             Fault::KillAll => {
                 let all: Vec<ProcessId> = self.processes.keys().copied().collect();
@@ -161,6 +162,17 @@ impl World {
             }
             _ => self.strike_worker(fault),
         }
+        Ok(())
+    }
+
+    /// Whoever it is, and whatever it is at: one that the run does not know is refused.
+    fn ask_back(&mut self) -> Going {
+        let names: Vec<WorkerName> = self.processes.values().map(|it| it.worker.name.clone()).collect();
+        let (Some(worker), Some(current)) = (self.random.pick(&names).cloned(), self.current) else {
+            return Ok(());
+        };
+        self.trace(|| format!("… it is {worker}"));
+        drop(self.decide(current, Event::LeaveRequested { worker })?);
         Ok(())
     }
 

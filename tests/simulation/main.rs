@@ -4,7 +4,7 @@
 //!
 //! Reading order: `case` and `replica` (what is trained), `oracle` (what must come out), `network`, `worker`, `disk`,
 //! `coordinator`, `launcher` and `world` (how it comes about), `faults` and `planted` (what goes wrong), `checks` and
-//! `lineage` (what must hold), `campaign` and `scenarios` (the seeds), `cost` (what ten thousand workers cost).
+//! `lineage` (what must hold), `campaign` and `scenarios` (the seeds), `cost` (what ten thousand workers cost). `pool` stands by itself: many runs, and who gets which workers.
 
 mod campaign;
 mod case;
@@ -18,6 +18,7 @@ mod lineage;
 mod network;
 mod oracle;
 mod planted;
+mod pool;
 mod random;
 mod replica;
 mod scenarios;

@@ -42,8 +42,8 @@ pub use ids::{Epoch, Generation, Position, RunName, Step, Term, Time, WorkerName
 pub use metrics::Metrics;
 pub use placement::shard_blocks;
 pub use pool::{
-    Asked, Awaited, DeviceKind, Pool, PoolEffect, PoolEvent, PooledWorker, Requirements, Resources, Waits,
-    WorkerPlace,
+    Awaited, DeviceKind, Pool, PoolEffect, PoolEvent, PooledWorker, Requirements, Resources, Waits,
+    WorkerKind, WorkerPlace,
 };
 pub use run::Run;
 pub use spec::{Restore, RunSpec, SelectSpec, Split, WorkerBounds};

@@ -21,6 +21,8 @@
 
 mod event;
 mod intake;
+mod plan;
+mod stock;
 mod view;
 mod waits;
 
@@ -28,9 +30,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 pub use self::event::{DeviceKind, PoolEffect, PoolEvent, Requirements, Resources};
+use self::plan::{Plan, plan};
 pub use self::view::{PooledWorker, WorkerPlace};
-pub use self::waits::{Asked, Awaited, Waits};
+pub use self::waits::{Awaited, Waits, WorkerKind};
 use crate::{RunName, Time, WorkerName};
+
+/// A run that nobody can bring back to its minimum keeps its workers for so long: one that failed may come back.
+const STUCK_MS: u64 = 60_000;
 
 /// All runs that wait or run, and all workers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,20 +65,54 @@ struct PoolRun {
 struct Running {
     /// None until its first worker is known.
     device: Option<DeviceKind>,
-    /// Since when it is at a halt that nobody in the pool could end.
-    stuck: Option<Time>,
+    stuck: Option<Stuck>,
+}
+
+/// At a halt that nobody in the pool could end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stuck {
+    Since(Time),
+    /// For so long that its workers are better used by others.
+    GivenUp,
 }
 
 impl Pool {
     /// Takes one event in, and says what is to be done.
-    pub fn apply(&mut self, _now: Time, event: PoolEvent) -> Vec<PoolEffect> {
+    pub fn apply(&mut self, now: Time, event: PoolEvent) -> Vec<PoolEffect> {
         self.take(event);
-        self.retire()
+        self.lose_patience(now);
+        let mut effects = self.retire();
+        // The last look has nothing left to do, and tells why.
+        loop {
+            let turns = self.order.values().filter_map(|name| self.runs.get_key_value(name));
+            let plan = plan(turns, &self.workers);
+            if plan.is_idle() {
+                self.explain(now, plan);
+                break;
+            }
+            effects.extend(self.carry_out(plan));
+        }
+        effects
     }
 
     /// When to send the next [`PoolEvent::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        let stuck = self.runs.values().filter_map(|run| run.running?.stuck);
+        let deadline = |stuck| match stuck {
+            Stuck::Since(Time(since)) => Some(Time(since + STUCK_MS)),
+            Stuck::GivenUp => None,
+        };
+        stuck.filter_map(deadline).min()
+    }
+
+    fn lose_patience(&mut self, now: Time) {
+        for running in self.runs.values_mut().filter_map(|run| run.running.as_mut()) {
+            if let Some(Stuck::Since(since)) = running.stuck
+                && now.0 >= since.0 + STUCK_MS
+            {
+                running.stuck = Some(Stuck::GivenUp);
+            }
+        }
     }
 
     /// Workers that are to leave: free ones go, the others are asked back.
@@ -93,4 +133,53 @@ impl Pool {
         }
         effects
     }
+
+    /// Notes what was decided as if it had been done, and asks for it.
+    fn carry_out(&mut self, plan: Plan) -> Vec<PoolEffect> {
+        let mut effects = Vec::new();
+        for (run, worker) in plan.reclaims {
+            self.put(&worker, WorkerPlace::In { run: run.clone(), reclaimed: true });
+            effects.push(PoolEffect::Reclaim { run, worker });
+        }
+        for (run, workers) in plan.grants {
+            for worker in &workers {
+                self.put(worker, WorkerPlace::In { run: run.clone(), reclaimed: false });
+            }
+            let first = workers.first().and_then(|worker| self.workers.get(worker));
+            let device = first.map(|worker| worker.resources.device);
+            match self.runs.get_mut(&run).map(|run| &mut run.running) {
+                Some(Some(running)) => {
+                    running.device = running.device.or(device);
+                    let assign = |worker| PoolEffect::Assign { run: run.clone(), worker };
+                    effects.extend(workers.into_iter().map(assign));
+                }
+                Some(waiting) => {
+                    *waiting = Some(Running { device, stuck: None });
+                    effects.push(PoolEffect::Start { run, workers });
+                }
+                None => {}
+            }
+        }
+        effects
+    }
+
+    /// Notes why those that wait do.
+    fn explain(&mut self, now: Time, mut plan: Plan) {
+        for (name, run) in &mut self.runs {
+            run.waits = plan.waits.remove(name);
+            if let Some(running) = &mut run.running {
+                let since = running.stuck.unwrap_or(Stuck::Since(now));
+                running.stuck = plan.stuck.contains(name).then_some(since);
+            }
+        }
+    }
+
+    fn put(&mut self, worker: &WorkerName, place: WorkerPlace) {
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.place = place;
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

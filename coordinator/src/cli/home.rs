@@ -43,6 +43,9 @@ impl From<HomeError> for CliError {
                 Self::new(code::USAGE, message).hint("choose another with --home DIR or LOCKSTEP_HOME")
             }
             HomeError::Cache(_) => Self::new(code::DATA, message),
+            HomeError::Served { .. } => {
+                Self::new(code::USAGE, message).hint("stop that one, or give this one another --home")
+            }
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Logs of the coordinator: warnings to stderr, everything asked for to the run's log file.
+//! Logs of the coordinator. Of one run: warnings to stderr, everything asked for to the run's log file. Of a cluster:
+//! everything to stderr, where whoever runs services collects it, and to each run's file what is about that run.
+
+mod runs;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,6 +16,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use self::runs::RunLogs;
 use super::{CliError, code};
 
 #[derive(Debug, Args)]
@@ -28,13 +32,48 @@ impl LogArgs {
         self.log.clone()
     }
 
+    /// What a coordinator of many runs logs, and how: `json`, or `json:` before what else is said, is for programs.
+    pub(super) fn format(&self) -> Result<LogFormat, CliError> {
+        let (json, level) = match self.log.split_once(':') {
+            _ if self.log == "json" => (true, "info"),
+            Some(("json", level)) => (true, level),
+            _ => (false, self.log.as_str()),
+        };
+        let filter = || parsed(level);
+        Ok(LogFormat { json, to_stderr: filter()?, to_runs: filter()? })
+    }
+
     /// Checks the level, so that a typing error is told before anything starts.
     pub(super) fn filter(&self) -> Result<EnvFilter, CliError> {
-        EnvFilter::try_new(&self.log).map_err(|error| {
-            CliError::new(code::USAGE, format!("--log {}: {error}", self.log))
-                .hint("levels are error, warn, info, debug and trace")
-        })
+        parsed(&self.log)
     }
+}
+
+fn parsed(level: &str) -> Result<EnvFilter, CliError> {
+    EnvFilter::try_new(level).map_err(|error| {
+        CliError::new(code::USAGE, format!("--log {level}: {error}"))
+            .hint("levels are error, warn, info, debug and trace")
+    })
+}
+
+/// What a coordinator of many runs logs, and how.
+#[derive(Debug)]
+pub(super) struct LogFormat {
+    json: bool,
+    to_stderr: EnvFilter,
+    to_runs: EnvFilter,
+}
+
+/// Starts logging to stderr, and to the logs of the runs in `home`.
+pub(super) fn start_serving(format: LogFormat, home: &Path) {
+    let LogFormat { json, to_stderr, to_runs } = format;
+    let stderr = fmt::layer().with_ansi(false).with_writer(io::stderr);
+    let stderr = if json { stderr.json().boxed() } else { stderr.boxed() };
+    let layers = tracing_subscriber::registry()
+        .with(RunLogs::new(home).with_filter(to_runs))
+        .with(stderr.with_filter(to_stderr));
+    // A second start in one process (tests) keeps the first one's subscriber.
+    drop(layers.try_init());
 }
 
 /// Starts logging to `file` and, warnings only, to stderr.

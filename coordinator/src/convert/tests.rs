@@ -8,7 +8,8 @@ use super::*;
 
 fn sent(message: Message) -> pb::session_response::Message {
     let plan = pb::Plan { run: "run".to_owned(), ..pb::Plan::default() };
-    response(message, &plan, |generation| vec![generation.0 as u8; 16]).message.unwrap()
+    let terms = Terms { plan: &plan, keep_logs: true, stand_by: true };
+    response(message, terms, |generation| vec![generation.0 as u8; 16]).message.unwrap()
 }
 
 fn begin(start: Start) -> pb::Begin {
@@ -90,6 +91,10 @@ fn a_verdict_and_a_welcome_say_all_that_they_know() {
     let welcome = Message::Welcome { term: Term(2), lease_ms: 3_000 };
     let pb::session_response::Message::Welcome(welcome) = sent(welcome) else { panic!() };
     assert_eq!((welcome.term, welcome.lease_ms, welcome.run.as_str()), (2, 3_000, "run"));
+    assert!(welcome.keep_logs);
+    let finish = Message::Finish { reason: "done".to_owned() };
+    let pb::session_response::Message::Finish(finish) = sent(finish) else { panic!() };
+    assert_eq!((finish.reason.as_str(), finish.stand_by), ("done", true));
 }
 
 #[test]

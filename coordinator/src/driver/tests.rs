@@ -10,6 +10,7 @@ use lockstep_core::{
 use super::commands::Joined;
 use super::fixtures::*;
 use super::*;
+use crate::journal::Journal;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

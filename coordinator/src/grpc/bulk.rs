@@ -9,9 +9,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::Services;
+use super::Placement;
 use crate::convert;
+use crate::data::BlobCache;
 use crate::driver::Upload;
+use crate::services::Services;
 use crate::store::{Manifest, ManifestFile, ManifestMetric, WriteError};
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -22,12 +24,11 @@ const CHUNKS_AHEAD: usize = 4;
 /// Files of a checkpoint; a header that announces more is nonsense.
 const FILES_MAX: usize = 8;
 
-type Chunks = ReceiverStream<Result<pb::Chunk, Status>>;
+pub(super) type Chunks = ReceiverStream<Result<pb::Chunk, Status>>;
 
-pub(super) fn fetch_blob(services: &Services, digest: &str) -> Result<Chunks, Status> {
+pub(super) fn fetch_blob(blobs: &BlobCache, digest: &str) -> Result<Chunks, Status> {
     // It takes nothing but a digest, so no path can be asked for.
-    let path =
-        services.blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
+    let path = blobs.find(digest).ok_or_else(|| Status::not_found("there is no file with this digest"))?;
     Ok(stream(path))
 }
 
@@ -35,9 +36,6 @@ pub(super) async fn fetch_checkpoint(
     services: &Services,
     request: pb::FetchCheckpointRequest,
 ) -> Result<Chunks, Status> {
-    if request.run != services.plan.run {
-        return Err(Status::not_found(format!("there is no run {} here", request.run)));
-    }
     let (store, step) = (services.checkpoints.clone(), Step(request.step));
     let verified = tokio::task::spawn_blocking(move || store.verify(step)).await;
     let manifest = verified
@@ -50,7 +48,7 @@ pub(super) async fn fetch_checkpoint(
 }
 
 pub(super) async fn upload_checkpoint(
-    services: &Services,
+    placement: &Placement,
     mut requests: Streaming<pb::UploadCheckpointRequest>,
 ) -> Result<(), Status> {
     use pb::upload_checkpoint_request::Message;
@@ -59,10 +57,11 @@ pub(super) async fn upload_checkpoint(
     else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
+    let services = &placement.services(&header.run).await?;
     let position = convert::position(header.position);
     let admitted = services.driver.admit_upload(position).await.map_err(|reject| convert::status(&reject))?;
     let Upload::Wanted { metric } = admitted else { return Ok(()) };
-    let manifest = manifest(services, header, metric)?;
+    let manifest = manifest(header, metric)?;
     let stored = store(services, manifest, &mut requests).await;
     let event = match &stored {
         Ok(size_bytes) => Event::CheckpointStored { position, size_bytes: *size_bytes },
@@ -90,13 +89,9 @@ enum UploadError {
     Write(WriteError),
 }
 
-fn manifest(
-    services: &Services,
-    header: pb::CheckpointHeader,
-    metric: Option<ManifestMetric>,
-) -> Result<Manifest, Status> {
-    if header.run != services.plan.run || header.files.len() > FILES_MAX {
-        return Err(Status::invalid_argument("the header is of another run or announces too many files"));
+fn manifest(header: pb::CheckpointHeader, metric: Option<ManifestMetric>) -> Result<Manifest, Status> {
+    if header.files.len() > FILES_MAX {
+        return Err(Status::invalid_argument("the header announces too many files"));
     }
     let position = convert::position(header.position);
     let files = header.files.into_iter().map(|file| ManifestFile {
@@ -137,7 +132,7 @@ async fn store(
 }
 
 /// Reads a file on a blocking thread, a few chunks ahead of whoever takes them.
-fn stream(path: PathBuf) -> Chunks {
+pub(super) fn stream(path: PathBuf) -> Chunks {
     let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = read(&path, &chunks) {

@@ -1,55 +1,51 @@
-//! One worker's session: its first message admits the worker, or takes it back; its end detaches it.
+//! One worker's session: its first message says who it is, and it is admitted to a run, taken back by one, or waits in the
+//! pool until one needs it; its end detaches it.
 //!
 //! A run may have thousands of idle workers, so a session is one task and one short queue: what the run tells the worker
 //! is put into the wire's words when it is taken from the queue. Both directions end together. When the worker has opened
 //! another session in the meantime, the end of this one changes nothing.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod responses;
+mod visit;
 
-use futures_util::Stream;
-use lockstep_core::{Event, Message, WorkerName};
+use lockstep_core::{RunName, WorkerName};
 use lockstep_proto::v1 as pb;
-use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::Services;
+use self::visit::Visit;
+use super::Placement;
+use crate::cluster::{Arrival, ClusterHandle, Newcomer};
 use crate::convert;
 use crate::driver::Joined;
+
+pub(super) use self::responses::Responses;
 
 /// A name is a label in logs and tables.
 const NAME_BYTES_MAX: usize = 100;
 
-/// What the run tells the worker, until the run lets go of the session or the connection ends.
-#[derive(Debug)]
-pub(super) struct Responses {
-    services: Arc<Services>,
-    inbox: mpsc::Receiver<Message>,
-    /// Ends the other direction.
-    open: Option<DropGuard>,
-}
-
-impl Stream for Responses {
-    type Item = Result<pb::SessionResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let message = std::task::ready!(self.inbox.poll_recv(context));
-        if message.is_none() {
-            self.open = None;
+pub(super) async fn open(
+    placement: &Placement,
+    mut requests: Streaming<pb::SessionRequest>,
+) -> Result<Responses, Status> {
+    let join = introduction(&mut requests).await?;
+    match placement {
+        Placement::Run(services) => {
+            let worker = WorkerName(join.name.clone());
+            let (info, attached) = (convert::worker_info(&join), convert::attached(&join));
+            let joined = services.driver.join(worker.clone(), info, attached).await;
+            let Joined { session, inbox } = joined.map_err(|reject| convert::status(&reject))?;
+            let closed = CancellationToken::new();
+            let responses = Responses::in_run(services.clone(), inbox, None, &closed);
+            let visit = Visit { worker, requests, closed, cluster: None };
+            tokio::spawn(visit.in_run(services.clone(), session));
+            Ok(responses)
         }
-        let services = &self.services;
-        let response =
-            |message| convert::response(message, &services.plan, |generation| services.token(generation));
-        Poll::Ready(message.map(response).map(Ok))
+        Placement::Cluster(cluster) => place(cluster.clone(), join, requests).await,
     }
 }
 
-pub(super) async fn open(
-    services: Arc<Services>,
-    mut requests: Streaming<pb::SessionRequest>,
-) -> Result<Responses, Status> {
+async fn introduction(requests: &mut Streaming<pb::SessionRequest>) -> Result<pb::Join, Status> {
     use pb::session_request::Message as Request;
     let Some(pb::SessionRequest { message: Some(Request::Join(join)) }) = requests.message().await? else {
         return Err(Status::invalid_argument("a session begins with Join"));
@@ -64,49 +60,45 @@ pub(super) async fn open(
     if join.name.is_empty() || join.name.len() > NAME_BYTES_MAX || join.name.chars().any(char::is_control) {
         return Err(Status::invalid_argument("a worker's name is 1 to 100 printable bytes"));
     }
-    let worker = WorkerName(join.name.clone());
-    let (info, attached) = (convert::worker_info(&join), convert::attached(&join));
-    let joined = services.driver.join(worker.clone(), info, attached).await;
-    let Joined { session, inbox } = joined.map_err(|reject| convert::status(&reject))?;
-    let closed = CancellationToken::new();
-    let open = Some(closed.clone().drop_guard());
-    tokio::spawn(receive(Arc::clone(&services), worker, session, requests, closed));
-    Ok(Responses { services, inbox, open })
+    Ok(join)
 }
 
-/// What the worker tells the run, until either of them ends the session.
-async fn receive(
-    services: Arc<Services>,
-    worker: WorkerName,
-    session: u64,
-    mut requests: Streaming<pb::SessionRequest>,
-    closed: CancellationToken,
-) {
-    let driver = &services.driver;
-    loop {
-        let request = tokio::select! {
-            request = requests.message() => request,
-            () = closed.cancelled() => break,
-        };
-        match request {
-            Ok(Some(pb::SessionRequest { message: Some(message) })) => match convert::event(&worker, message)
-            {
-                // These come all the time, and one that is refused is made good by the next.
-                Ok(event @ (Event::Heartbeat { .. } | Event::Progressed { .. })) => driver.tell(event).await,
-                Ok(event) => {
-                    if let Err(reject) = driver.event(event).await {
-                        tracing::debug!(%worker, %reject, "refused");
-                    }
+/// Asks the cluster where the worker belongs, and takes it there.
+async fn place(
+    cluster: ClusterHandle,
+    join: pb::Join,
+    requests: Streaming<pb::SessionRequest>,
+) -> Result<Responses, Status> {
+    let attached = convert::attached(&join);
+    let newcomer = Newcomer {
+        worker: WorkerName(join.name.clone()),
+        info: convert::worker_info(&join),
+        memory_bytes: join.memory_bytes,
+        run: (!join.run.is_empty()).then_some(RunName(join.run)),
+    };
+    let (worker, closed) = (newcomer.worker.clone(), CancellationToken::new());
+    match cluster.arrive(newcomer.clone()).await.map_err(|refusal| convert::refusal(&refusal))? {
+        Arrival::Run { services, pass } => {
+            let joined = services.driver.join(worker.clone(), newcomer.info.clone(), attached).await;
+            let Joined { session, inbox } = match joined {
+                Ok(joined) => joined,
+                // Its run has no use for it any more, but another may.
+                Err(reject) if convert::is_over_or_full(&reject) => {
+                    return Ok(Responses::last(reject.to_string(), true));
                 }
-                Err(status) => tracing::debug!(%worker, %status, "a message that does not read"),
-            },
-            Ok(Some(_)) => tracing::debug!(%worker, "a message of an unknown kind"),
-            Ok(None) => break,
-            Err(status) => {
-                tracing::debug!(%worker, %status, "session broken");
-                break;
-            }
+                Err(reject) => return Err(convert::status(&reject)),
+            };
+            let responses = Responses::in_run(services.clone(), inbox, Some(pass.clone()), &closed);
+            let visit = Visit { worker, requests, closed, cluster: Some((cluster, pass)) };
+            tokio::spawn(visit.back_in_run(newcomer, services, session));
+            Ok(responses)
         }
+        Arrival::Pool { summons, pass } => {
+            let (seat, responses) = Responses::pooled(pass.clone(), &closed);
+            let visit = Visit { worker, requests, closed, cluster: Some((cluster, pass)) };
+            tokio::spawn(visit.in_pool(newcomer.info, summons, seat));
+            Ok(responses)
+        }
+        Arrival::Over { reason } => Ok(Responses::last(reason, true)),
     }
-    driver.detached(worker, session).await;
 }

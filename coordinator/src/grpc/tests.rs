@@ -1,6 +1,7 @@
 //! Sessions and uploads over real connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::{Entry, Event, Reject, Step};
@@ -13,6 +14,7 @@ use tonic::transport::Channel;
 use super::*;
 use crate::convert;
 use crate::driver::fixtures::{Driven, MODEL, OPTIMIZER, RUN, info, manifest, position, store_checkpoint};
+use crate::services::Services;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -38,11 +40,14 @@ impl Served {
             driver: driven.driver.clone(),
             plan: pb::Plan { run: RUN.to_owned(), ..pb::Plan::default() },
             checkpoints: driven.store.clone(),
-            blobs: BlobCache::open(driven.home.path().join("cache")).unwrap(),
             secret: [7; 32],
+            logs: None,
+            stand_by: false,
         };
+        let blobs = BlobCache::open(driven.home.path().join("cache")).unwrap();
+        let placement = Placement::Run(Arc::new(services));
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, Arc::new(services), shutdown.clone()));
+        tokio::spawn(serve(listener, placement, blobs, shutdown.clone()));
         Self { driven, address, shutdown }
     }
 

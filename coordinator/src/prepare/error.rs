@@ -82,11 +82,9 @@ impl PrepareError {
             Self::NothingLeft { name, longer, .. } => {
                 Some(format!("train on with `lockstep resume {name} --epochs {longer}`"))
             }
-            Self::Beyond { .. }
-            | Self::Cache(_)
-            | Self::Journal(_)
-            | Self::Folder(_)
-            | Self::Write(_) => None,
+            Self::Beyond { .. } | Self::Cache(_) | Self::Journal(_) | Self::Folder(_) | Self::Write(_) => {
+                None
+            }
         }
     }
 }

@@ -11,13 +11,13 @@ const NAMED_MAX: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waits {
     /// With all workers that there are it would have too few. It keeps nothing from others.
-    Never { needs: usize, asked: Asked, has: usize },
+    Never { needs: usize, asked: WorkerKind, has: usize },
     /// It would have enough of those that are free if nobody were before it.
     Behind { runs: usize },
     /// These come back from the runs that they are at, and then it has enough.
     GivenBack { workers: Vec<Awaited> },
     /// Others have what it needs, and cannot give it back before they end.
-    Workers { needs: usize, asked: Asked, free: usize },
+    Workers { needs: usize, asked: WorkerKind, free: usize },
 }
 
 /// A worker that is on its way back to the pool.
@@ -31,14 +31,14 @@ pub struct Awaited {
 
 /// The kind of workers that somebody asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct WorkerKind {
     /// None: any, but all of one kind.
     pub device: Option<DeviceKind>,
     /// 0: any.
     pub memory_bytes: u64,
 }
 
-impl Asked {
+impl WorkerKind {
     /// `3 cpu workers with 16.0 GiB each`.
     fn count(self, count: usize, more: &str) -> String {
         let device = self.device.map(|device| format!("{device} ")).unwrap_or_default();

@@ -18,8 +18,8 @@ use crate::run_folder::RunFolder;
 const SHARDS: u32 = 2;
 
 const HELP: &str = "\
-Paths: data.path and model.weights are paths on the coordinator's machine. A relative one is relative to the folder that
-`lockstep serve` was started in.
+Paths: data.path and model.weights are whole paths on the coordinator's machine, where the data is read. A relative one is
+refused: it would mean another file there than here.
 
 Without --detach the run is watched to its end, and the exit code is the run's: 0 done, 1, 3 or 4 failed, 143 stopped.
 Ctrl-C ends the watching (130), not the run.
@@ -91,8 +91,9 @@ pub(super) fn prepared(args: SubmitArgs) -> Result<(Submission, Vec<String>), Cl
     }
     let workers = args.workers.as_deref().map(Workers::parse).transpose()?;
     let sources = args.source.sources(workers.map_or(SHARDS, Workers::max));
-    let Loaded { recipe, mut warnings, .. } = Recipe::load_for_elsewhere(&sources)?;
-    warnings.extend(path_warnings(&recipe));
+    let loaded = Recipe::load_for_elsewhere(&sources)?;
+    refuse_relative(&loaded)?;
+    let Loaded { recipe, mut warnings, .. } = loaded;
     let at_most = Requirements { min_workers: 1, max_workers: recipe.shards, ..Requirements::default() };
     let mut requirements = args.needs.over(workers, at_most)?;
     if requirements.max_workers > recipe.shards {
@@ -107,24 +108,22 @@ pub(super) fn prepared(args: SubmitArgs) -> Result<(Submission, Vec<String>), Cl
     Ok((Submission { recipe: recipe.to_toml(), name, priority, requirements }, warnings))
 }
 
-/// A path that a person has written with their own folder in mind.
-fn path_warnings(recipe: &Recipe) -> Vec<String> {
+/// A person writes a path with their own folder in mind, and it is read elsewhere.
+fn refuse_relative(Loaded { recipe, origins, .. }: &Loaded) -> Result<(), CliError> {
     let weights = match &recipe.model.weights {
         Weights::File(path) => Some(path),
         _ => None,
     };
-    let paths = [("data.path", recipe.data.path.as_ref()), ("model.weights", weights)];
-    let relative =
-        paths.into_iter().filter_map(|(key, path)| Some((key, path?))).filter(|(_, path)| path.is_relative());
-    relative
-        .map(|(key, path)| {
-            format!(
-                "{key} = \"{}\" is looked for on the coordinator's machine, from the folder that it was started in: an \
-                 absolute path says which is meant",
-                path.display()
-            )
-        })
-        .collect()
+    for (key, path) in [("data.path", recipe.data.path.as_ref()), ("model.weights", weights)] {
+        let Some(path) = path.filter(|path| path.is_relative()) else { continue };
+        let place = origins.get(key).map_or_else(String::new, |origin| format!(" ({})", origin.brief()));
+        return Err(CliError::new(
+            code::USAGE,
+            format!("{key} is the relative path {}{place}, and the coordinator is elsewhere", path.display()),
+        )
+        .hint("give the whole path, as it is on the coordinator's machine"));
+    }
+    Ok(())
 }
 
 pub(super) async fn submit(client: &RunClient, submission: Submission) -> Result<Submitted, CliError> {
@@ -193,13 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_stays_as_it_is_and_is_warned_of() {
-        let (submission, warnings) =
-            of("--set data.name=cifar10 --set data.path=my/cifar --set model.weights=/w/r50.pth").unwrap();
-        assert!(submission.recipe.contains("path = \"my/cifar\""), "{}", submission.recipe);
-        let told: Vec<&String> =
-            warnings.iter().filter(|warning| warning.contains("coordinator's machine")).collect();
-        assert!(matches!(told[..], [one] if one.starts_with("data.path = \"my/cifar\"")), "{told:?}");
+    fn a_whole_path_stays_as_it_is_and_a_relative_one_is_refused() {
+        let (submission, _) =
+            of("--set data.name=cifar10 --set data.path=/data/cifar --set model.weights=/w/r50.pth").unwrap();
+        assert!(submission.recipe.contains("path = \"/data/cifar\""), "{}", submission.recipe);
+        for (set, key) in [("data.path=my/cifar", "data.path"), ("model.weights=r50.pth", "model.weights")] {
+            let error = of(&format!("--set data.name=cifar10 --set {set}")).unwrap_err();
+            assert_eq!(error.code, code::USAGE);
+            assert!(error.message.starts_with(&format!("{key} is the relative path")), "{error}");
+            assert!(error.message.contains("(--set)") && error.hint.is_some(), "{error}");
+        }
     }
 
     #[test]

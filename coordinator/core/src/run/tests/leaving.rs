@@ -1,6 +1,7 @@
-//! Promises about workers that leave on purpose: nothing is lost, whoever goes.
+//! Promises about workers that leave on purpose, their own or somebody else's: nothing is lost, whoever goes.
 
 use super::*;
+use crate::Cause;
 
 fn finish() -> Message {
     Message::Finish { reason: "it asked to leave".into() }
@@ -18,7 +19,7 @@ fn a_worker_that_wants_to_leave_goes_at_the_next_boundary_and_no_step_is_lost() 
     assert_eq!((bench.departures(), bench.told("w1")), (vec!["w1"], vec![&finish()]));
     assert_eq!((bench.member_names(), bench.begin("w0").position), (vec!["w0"], bench.at(5)));
     bench.all_begin();
-    assert_eq!((bench.receipt().cause, bench.receipt().steps_lost), (crate::Cause::Leave, 0));
+    assert_eq!((bench.receipt().cause, bench.receipt().steps_lost), (Cause::Leave, 0));
     assert_eq!(bench.losses(), []);
 }
 
@@ -157,4 +158,152 @@ fn a_worker_that_asks_to_leave_while_an_epoch_is_judged_waits_for_the_verdict() 
     bench.follow_verdict();
     bench.pass(100, &["w0", "w1"]);
     assert_eq!(bench.asked_to_pause(), [("w0", 2, false), ("w1", 2, false)]);
+}
+
+fn asked_back() -> Message {
+    Message::Finish { reason: "it was asked back".into() }
+}
+
+#[test]
+fn a_worker_that_is_asked_back_goes_at_the_next_boundary_and_no_step_is_repeated() {
+    let mut bench = Bench::training(spec());
+    bench.all_step(4);
+    bench.ask_back("w1");
+    assert_eq!(bench.asked_to_pause(), [("w0", 2, false), ("w1", 2, false)]);
+    assert_eq!(bench.departures(), [""; 0], "it stays until all have paused");
+    bench.paused("w1", 2, bench.at(5));
+    bench.paused("w0", 2, bench.at(5));
+    assert_eq!((bench.departures(), bench.told("w1")), (vec!["w1"], vec![&asked_back()]));
+    assert_eq!((bench.member_names(), bench.begin("w0").position), (vec!["w0"], bench.at(5)));
+    bench.all_begin();
+    let receipt = bench.receipt();
+    assert_eq!((receipt.cause, receipt.culprit.clone()), (Cause::Leave, Some("w1".into())));
+    assert_eq!((receipt.reason.as_str(), receipt.steps_lost), ("it was asked back", 0));
+    assert_eq!(bench.losses(), []);
+}
+
+#[test]
+fn a_worker_that_was_asked_back_and_says_nothing_of_leaving_leaves_all_the_same() {
+    let mut bench = Bench::training(spec());
+    let mut reports = bench.reports(5);
+    let last = reports.pop().unwrap();
+    bench.report(reports);
+    bench.ask_back("w1");
+    assert_eq!(bench.asked_to_pause(), [], "the epoch is being judged");
+    bench.pass(500, &["w0", "w1"]);
+    bench.report(vec![last]);
+    bench.follow_verdict();
+    bench.pass(100, &["w0", "w1"]);
+    assert_eq!(bench.asked_to_pause(), [("w0", 2, false), ("w1", 2, false)]);
+    bench.all_pause();
+    assert_eq!((bench.departures(), bench.member_names()), (vec!["w1"], vec!["w0"]));
+}
+
+#[test]
+fn a_worker_that_was_asked_back_leaves_though_its_session_broke_meanwhile() {
+    let mut bench = Bench::training(spec());
+    bench.all_step(4);
+    bench.ask_back("w1");
+    bench.detach("w1");
+    bench.come_back("w1", 2, 1).unwrap();
+    bench.paused("w0", 2, bench.at(5));
+    bench.paused("w1", 2, bench.at(5));
+    assert_eq!(bench.departures(), ["w1"]);
+}
+
+#[test]
+fn a_worker_that_takes_no_part_goes_at_once_when_it_is_asked_back() {
+    let mut gathering = Bench::new(spec());
+    gathering.come("w0");
+    gathering.ask_back("w0");
+    assert_eq!((gathering.departures(), gathering.told("w0")), (vec!["w0"], vec![&asked_back()]));
+    let mut training = Bench::training(spec());
+    training.join("w2");
+    training.ask_back("w2");
+    assert_eq!((training.departures(), training.told("w2")), (vec!["w2"], vec![&asked_back()]));
+    assert_eq!((training.phase(), training.generation()), ("training", 1));
+}
+
+/// It takes no part in the generation that is being formed, and goes once that is settled.
+#[test]
+fn a_newcomer_that_is_asked_back_while_a_generation_is_formed_is_no_member_of_it() {
+    let mut bench = Bench::training(spec());
+    bench.all_step(4);
+    bench.come("w2");
+    bench.pass(1000, &["w0", "w1", "w2"]);
+    bench.ask_back("w2");
+    ["w0", "w1"].iter().for_each(|worker| bench.paused(worker, 2, bench.at(5)));
+    bench.pause("w2");
+    assert_eq!((bench.departures(), bench.member_names()), (vec!["w2"], vec!["w0", "w1"]));
+}
+
+#[test]
+fn several_that_are_asked_back_at_once_cost_one_change() {
+    let mut bench = Bench::training(workers(1, 4, 4));
+    bench.all_step(4);
+    ["w1", "w2", "w3"].iter().for_each(|worker| bench.ask_back(worker));
+    assert_eq!(bench.generation(), 2);
+    ["w0", "w1", "w2", "w3"].iter().for_each(|worker| bench.paused(worker, 2, bench.at(5)));
+    assert_eq!((bench.departures(), bench.member_names()), (vec!["w1", "w2", "w3"], vec!["w0"]));
+    bench.all_begin();
+    assert_eq!((bench.generation(), bench.receipt().steps_lost), (2, 0));
+}
+
+#[test]
+fn the_last_one_that_is_asked_back_stores_its_state_first() {
+    let mut bench = Bench::training(workers(1, 1, 4));
+    bench.all_step(4);
+    bench.ask_back("w0");
+    bench.paused("w0", 2, bench.at(5));
+    assert_eq!((bench.begin("w0").save, bench.begin("w0").hold), (true, true));
+    bench.follow("w0");
+    bench.store(5);
+    assert_eq!((bench.departures(), bench.told("w0").last()), (vec!["w0"], Some(&&asked_back())));
+    assert_eq!((bench.phase(), bench.outcome()), ("gathering workers", None));
+}
+
+#[test]
+fn a_worker_that_is_asked_back_twice_is_asked_once() {
+    let mut bench = Bench::training(spec());
+    bench.all_step(4);
+    bench.ask_back("w1");
+    bench.ask_back("w1");
+    assert_eq!((bench.asked_to_pause(), bench.generation()), (vec![], 2));
+}
+
+/// Another process of its name is another worker.
+#[test]
+fn a_new_process_under_the_name_of_one_that_was_asked_back_may_stay() {
+    let mut bench = Bench::training(spec());
+    bench.ask_back("w1");
+    bench.die("w1");
+    bench.come("w1");
+    bench.all_pause();
+    bench.all_begin();
+    bench.pass(2000, &["w0", "w1"]);
+    bench.all_pause();
+    assert_eq!((bench.member_names(), bench.departures()), (vec!["w0", "w1"], vec![]));
+}
+
+#[test]
+fn only_workers_of_a_run_that_is_not_over_can_be_asked_back() {
+    for mut bench in phases() {
+        let worker = WorkerName::from("nobody");
+        let refusal = bench.apply(Event::LeaveRequested { worker: worker.clone() });
+        assert_eq!(refusal, Err(Reject::UnknownWorker { worker }));
+    }
+    let mut bench = Bench::training(spec());
+    bench.ok(Event::Abandoned { reason: "enough".into(), kind: FailureKind::Cluster });
+    assert_eq!(bench.apply(Event::LeaveRequested { worker: "w0".into() }), Err(Reject::RunOver));
+}
+
+#[test]
+fn a_worker_can_be_asked_back_whatever_its_run_is_at() {
+    for mut bench in phases() {
+        let phase = bench.phase();
+        bench.ask_back("w1");
+        assert_eq!(bench.outcome(), None, "{phase}");
+        bench.pass(1000, &["w0"]);
+        assert_eq!(bench.losses(), [], "{phase}");
+    }
 }

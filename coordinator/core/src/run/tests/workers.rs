@@ -141,6 +141,11 @@ impl Bench {
         self.beat(worker, |heartbeat| heartbeat.leaving = true);
     }
 
+    /// Somebody else needs it.
+    pub(super) fn ask_back(&mut self, worker: &str) {
+        self.ok(Event::LeaveRequested { worker: worker.into() });
+    }
+
     pub(super) fn detach(&mut self, worker: &str) {
         self.ok(Event::Detached { worker: worker.into() });
     }

@@ -1,0 +1,88 @@
+//! `lockstep serve`: a coordinator that stands, with a queue of runs and a pool of workers.
+//!
+//! All that it must know is in the home's journal, so it may be killed or stopped at any time: workers train on without it,
+//! and the next one takes their runs over.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::home::HomeArgs;
+use super::logging::{self, LogArgs};
+use super::{CliError, code};
+use crate::cluster::Cluster;
+use crate::grpc::{self, Placement};
+use crate::home::Home;
+
+/// How long what is being written may take at the end.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Where workers and people reach the coordinator; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4400")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    home: HomeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
+    let format = args.log.format()?;
+    let listener = listen(args.listen)?;
+    let address = listener.local_addr().map_err(anyhow::Error::from)?;
+    let home = args.home.open()?;
+    let mut claim = home.claim()?;
+    claim.say(&format!("process {}, at {address}", std::process::id())).map_err(anyhow::Error::from)?;
+    logging::start_serving(format, &home.path);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
+    let served = runtime.block_on(serve(home, listener, address));
+    runtime.shutdown_timeout(LAST_WRITES);
+    served?;
+    eprintln!(
+        "stopped; runs go on at their workers, and the next `lockstep serve` of this home takes them over"
+    );
+    Ok(0)
+}
+
+async fn serve(home: Home, listener: TcpListener, address: SocketAddr) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let blobs = home.blobs.clone();
+    let (cluster, handle) = tokio::task::block_in_place(|| Cluster::open(home, address))?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let shutdown = CancellationToken::new();
+    let server = grpc::serve(listener, Placement::Cluster(handle), blobs, shutdown.clone());
+    let serving = cluster.serve(shutdown.clone());
+    // For scripts, which may have asked for any free port.
+    super::stdout::print(&format!("listening on {address}\n"))?;
+    tracing::info!(%address, "serving");
+    tokio::select! {
+        served = server => Ok(served?),
+        // It ends by itself only when it cannot write what has to be durable.
+        served = serving => served,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// Before anything is made.
+fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
+    if !address.ip().is_loopback() {
+        let message = format!("{address} can be reached from other machines, and there are no credentials");
+        return Err(CliError::new(code::USAGE, message)
+            .hint("without TLS a coordinator listens on 127.0.0.1 alone, where everybody on this machine may ask it"));
+    }
+    TcpListener::bind(address).map_err(|error| {
+        CliError::new(code::CLUSTER, format!("cannot listen on {address}: {error}"))
+            .hint("choose another port with --listen")
+    })
+}
