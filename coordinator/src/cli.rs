@@ -17,6 +17,7 @@ mod inputs;
 mod logging;
 mod predict;
 mod recipe;
+mod remote;
 mod resume;
 mod serve;
 mod sources;
@@ -52,6 +53,22 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Tell how a run is going, or went: members, changes of membership and what each cost
     Status(status::StatusArgs),
+    /// Put a run into a coordinator's queue, and watch it
+    Submit(remote::SubmitArgs),
+    /// List a coordinator's runs
+    Ps(remote::PsArgs),
+    /// Follow a coordinator's run until it ends
+    Watch(remote::WatchArgs),
+    /// Show what a run's coordinator and workers said
+    Logs(remote::LogsArgs),
+    /// Stop runs at their next step, with a checkpoint, or take them from the queue
+    Stop(remote::StopArgs),
+    /// List the workers that have joined a coordinator
+    Workers(remote::WorkersArgs),
+    /// Have workers leave a coordinator, at the next step of their run
+    Drain(remote::DrainArgs),
+    /// Copy a run's results and its best model, or all of it, from a coordinator
+    Fetch(remote::FetchArgs),
     /// Train a recipe twice, undisturbed and under real faults, and compare the weights
     Chaos(chaos::ChaosArgs),
     /// Tell how good a model is, class by class, and where it errs
@@ -79,6 +96,14 @@ pub fn main() -> ExitCode {
         Verb::Resume(args) => resume::run(args),
         Verb::Serve(args) => serve::run(args),
         Verb::Status(args) => status::run(&args),
+        Verb::Submit(args) => remote::submit(args),
+        Verb::Ps(args) => remote::ps(&args),
+        Verb::Watch(args) => remote::watch(&args),
+        Verb::Logs(args) => remote::logs(&args),
+        Verb::Stop(args) => remote::stop(&args),
+        Verb::Workers(args) => remote::workers(&args),
+        Verb::Drain(args) => remote::drain(&args),
+        Verb::Fetch(args) => remote::fetch(&args),
         Verb::Chaos(args) => chaos::run(args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Predict(args) => predict::run(&args),

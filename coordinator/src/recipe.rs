@@ -108,6 +108,17 @@ impl Recipe {
     ///
     /// A file that cannot be read, and whatever [`RecipeError`] tells about its content.
     pub fn load(sources: &Sources) -> Result<Loaded, RecipeError> {
+        let mut loaded = Self::load_for_elsewhere(sources)?;
+        loaded.recipe.make_paths_absolute();
+        Ok(loaded)
+    }
+
+    /// As [`Recipe::load`], with paths as they are written: they are of another machine.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Recipe::load`].
+    pub fn load_for_elsewhere(sources: &Sources) -> Result<Loaded, RecipeError> {
         let mut layers = Layers::default();
         if let Some(path) = &sources.file {
             let label = path.display().to_string();
@@ -117,8 +128,7 @@ impl Recipe {
         }
         layers.add_env(&sources.env)?;
         layers.add_sets(&sources.sets)?;
-        let (mut recipe, origins) = read::recipe(&layers, sources.default_shards.max(1))?;
-        recipe.make_paths_absolute();
+        let (recipe, origins) = read::recipe(&layers, sources.default_shards.max(1))?;
         let warnings = recipe.warnings();
         Ok(Loaded { recipe, warnings, origins })
     }

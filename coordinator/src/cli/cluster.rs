@@ -69,6 +69,18 @@ impl ClusterArgs {
         Ok(self.worker_url.clone().unwrap_or_else(|| format!("http://{address}")))
     }
 
+    /// What makes no sense where the run is another machine's.
+    pub(super) fn refuse_what_is_local(&self) -> Result<(), CliError> {
+        if self.listen.is_none() && self.worker_url.is_none() && self.worker_arguments.is_empty() {
+            return Ok(());
+        }
+        Err(CliError::new(
+            code::USAGE,
+            "--listen is about a run of this machine, and the run is a coordinator's",
+        )
+        .hint("leave it out; `--home DIR` is about the runs of this machine"))
+    }
+
     pub(super) fn asked_for(&self) -> Result<Option<Workers>, CliError> {
         self.workers.as_deref().map(Workers::parse).transpose()
     }
@@ -84,7 +96,7 @@ impl ClusterArgs {
 }
 
 impl Workers {
-    fn parse(text: &str) -> Result<Self, CliError> {
+    pub(super) fn parse(text: &str) -> Result<Self, CliError> {
         let usage = |what: String, hint: &str| CliError::new(code::USAGE, what).hint(hint);
         let number = |part: &str| match part.parse::<u32>() {
             Ok(0) => Err(usage(format!("--workers '{text}': no run works without workers"), "at least 1")),
@@ -111,6 +123,12 @@ impl Workers {
     pub(super) fn of(bounds: WorkerBounds) -> Self {
         let WorkerBounds { min, start, max } = bounds;
         if bounds == WorkerBounds::fixed(start) { Self::Fixed(start) } else { Self::Between { min, max } }
+    }
+
+    pub(super) fn min(self) -> u32 {
+        match self {
+            Self::Fixed(workers) | Self::Between { min: workers, .. } => workers,
+        }
     }
 
     pub(super) fn max(self) -> u32 {

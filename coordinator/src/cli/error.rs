@@ -74,6 +74,32 @@ impl From<crate::weights::WeightsError> for CliError {
     }
 }
 
+impl From<crate::credentials::client::RemoteError> for CliError {
+    fn from(error: crate::credentials::client::RemoteError) -> Self {
+        use crate::credentials::client::RemoteError::{Answer, Unreachable};
+        use tonic::Code;
+        let (code, advice) = match &error {
+            Unreachable { .. } => (code::CLUSTER, None),
+            Answer { code: Code::DataLoss, .. } => (code::DATA, None),
+            Answer { code: Code::Unauthenticated, .. } => {
+                (code::CLUSTER, Some("--cert and --key, or --token-file, say who you are"))
+            }
+            Answer { code: Code::PermissionDenied, .. } => (
+                code::CLUSTER,
+                Some("whoever runs the cluster gives out certificates and tokens with that role"),
+            ),
+            Answer { code: Code::Unimplemented, .. } => {
+                (code::CLUSTER, Some("it is of another release: `lockstep --version` tells this one"))
+            }
+            Answer { code: Code::ResourceExhausted, .. } => (code::CLUSTER, Some("try again in a while")),
+            Answer { code: Code::Unavailable | Code::Internal | Code::Unknown, .. } => (code::CLUSTER, None),
+            _ => (code::USAGE, None),
+        };
+        let hint = error.hint().or_else(|| advice.map(str::to_owned));
+        Self { message: error.to_string(), hint, code }
+    }
+}
+
 impl From<crate::trained::TrainedError> for CliError {
     fn from(error: crate::trained::TrainedError) -> Self {
         use crate::trained::TrainedError::{AverageOfFile, NotFound};

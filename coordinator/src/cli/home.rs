@@ -11,16 +11,28 @@ use crate::run_folder::FolderError;
 
 #[derive(Debug, Args)]
 pub(super) struct HomeArgs {
-    /// Folder of runs, journal and cache
-    #[arg(long, value_name = "DIR", env = "LOCKSTEP_HOME", default_value = "lockstep-home")]
-    home: PathBuf,
+    // The environment is read by hand: a folder that is named here says that this machine's runs are meant, one in the
+    // environment says only where they lie.
+    /// Folder of runs, journal and cache [env: LOCKSTEP_HOME] [default: lockstep-home]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
 }
 
 impl HomeArgs {
     /// Opens the home, making it where there is none.
     pub(super) fn open(&self) -> Result<Home, CliError> {
-        Ok(Home::open(&self.home)?)
+        let home = self.home.clone().or_else(in_environment).unwrap_or_else(|| "lockstep-home".into());
+        Ok(Home::open(&home)?)
     }
+
+    /// Whether the command line itself names it.
+    pub(super) fn is_named(&self) -> bool {
+        self.home.is_some()
+    }
+}
+
+fn in_environment() -> Option<PathBuf> {
+    std::env::var_os("LOCKSTEP_HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 impl From<HomeError> for CliError {

@@ -1,4 +1,4 @@
-//! `lockstep resume`: find the run and whoever of its workers lives, and go on: with them where they are, else from the
+//! `lockstep resume`: a run of this machine here, one of a standing coordinator there. Here: find the run and whoever of its workers lives, and go on: with them where they are, else from the
 //! newest checkpoint that is whole.
 
 use std::collections::BTreeSet;
@@ -10,8 +10,10 @@ use super::cluster::{ClusterArgs, Workers};
 use super::home::HomeArgs;
 use super::inputs::TellPerson;
 use super::logging::LogArgs;
+use super::remote::{self, NeedsArgs, RemoteResume};
 use super::train;
 use super::{CliError, code};
+use crate::credentials::client::RemoteArgs;
 use crate::home::Home;
 use crate::journal::Journal;
 use crate::launch::{Launch, LocalPlan};
@@ -19,9 +21,15 @@ use crate::local::{Survivor, WorkerBinary};
 use crate::prepare::{self, Again};
 use crate::run_folder::{RunFolder, Serving};
 
+const HELP: &str = "\
+Where a coordinator is named (--coordinator, LOCKSTEP_COORDINATOR or ~/.config/lockstep/config.toml) the run is one of its
+own, has to be named, and goes back into the queue; what is not said stays as it was. --home is about the runs of this
+machine, whatever is named elsewhere.";
+
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(super) struct ResumeArgs {
-    /// The run; default: the one worked on last
+    /// The run; default: of this machine's, the one worked on last
     run: Option<String>,
     /// Train to so many epochs in all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -32,9 +40,49 @@ pub(super) struct ResumeArgs {
     home: HomeArgs,
     #[command(flatten)]
     log: LogArgs,
+    /// At a coordinator: do not wait for its end
+    #[arg(short, long)]
+    detach: bool,
+    /// At a coordinator: runs of a higher one come first [default: as before]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    priority: Option<i32>,
+    #[command(flatten)]
+    needs: NeedsArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+impl ResumeArgs {
+    /// What only a coordinator can do something with.
+    fn refuse_what_needs_a_coordinator(&self) -> Result<(), CliError> {
+        let said = [
+            ("--detach", self.detach),
+            ("--priority", self.priority.is_some()),
+            ("--device or --memory", !self.needs.is_empty()),
+        ];
+        match said.into_iter().find(|(_, said)| *said) {
+            None => Ok(()),
+            Some((flag, _)) => Err(CliError::new(
+                code::USAGE,
+                format!("{flag} is for a coordinator's queue, and none is named"),
+            )
+            .hint("name one with --coordinator URL, or leave it out to go on here")),
+        }
+    }
 }
 
 pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
+    if let Some(coordinator) = remote::chosen(&args.remote, &args.home)? {
+        args.cluster.refuse_what_is_local()?;
+        let asked = RemoteResume {
+            epochs: args.epochs,
+            workers: args.cluster.asked_for()?,
+            needs: args.needs,
+            priority: args.priority,
+        };
+        return remote::resume(&coordinator, args.run.as_deref(), &asked, args.detach);
+    }
+    args.refuse_what_needs_a_coordinator()?;
     let filter = args.log.filter()?;
     let home = args.home.open()?;
     let journal = home.journal()?;

@@ -1,30 +1,48 @@
 //! `lockstep status`: how a run is going, or went, from the journal and from what its coordinator wrote last.
 //!
-//! Nobody is asked and nothing is locked, so it works while the run goes, after it, and when its coordinator is gone.
+//! Of this machine's runs nobody is asked and nothing is locked, so it works while the run goes, after it, and when its
+//! coordinator is gone. A standing coordinator's runs are told of by it, in the same words.
 
 mod account;
 mod text;
 
 use clap::Args;
 
-use self::account::Account;
+pub(super) use self::account::Account;
+#[cfg(test)]
+pub(super) use self::account::tests::journal_text;
+pub(super) use self::text::{clock, rows, table};
 use super::home::HomeArgs;
 use super::stdout::print;
-use super::{CliError, code, resume};
+use super::{CliError, code, remote, resume};
+use crate::credentials::client::RemoteArgs;
 use crate::run_folder::{FolderError, RunFolder};
 
+const HELP: &str = "\
+Where a coordinator is named (--coordinator, LOCKSTEP_COORDINATOR or ~/.config/lockstep/config.toml) the run is one of its
+own, and has to be named. --home is about the runs of this machine, whatever is named elsewhere.
+
+JSON: a coordinator's run has what a run of this machine has, as far as it has begun, and \"run\", a RUN as in
+`lockstep ps --json`.";
+
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(super) struct StatusArgs {
-    /// The run; default: the one worked on last
+    /// The run; default: of this machine's, the one worked on last
     run: Option<String>,
     /// For programs
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     home: HomeArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<u8, CliError> {
+    if let Some(coordinator) = remote::chosen(&args.remote, &args.home)? {
+        return remote::status(&coordinator, args.run.as_deref(), args.json);
+    }
     let home = args.home.open()?;
     let journal = home.journal()?;
     let name = match &args.run {
@@ -50,7 +68,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<u8, CliError> {
         let json = serde_json::to_string_pretty(&account).map_err(anyhow::Error::from)?;
         print(&format!("{json}\n"))?;
     } else {
-        print(&text::table(&account))?;
+        print(&table(&account, &[]))?;
     }
     Ok(0)
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-/// `41s`, `3m 07s`, `2h 05m`.
+/// `41s`, `3m 07s`, `2h 05m`, `3d 04h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
         (0, minutes, seconds) => format!("{minutes}m {seconds:02}s"),
-        (hours, minutes, _) => format!("{hours}h {minutes:02}m"),
+        // Up to two days people say hours.
+        (hours @ ..48, minutes, _) => format!("{hours}h {minutes:02}m"),
+        (hours, ..) => format!("{}d {:02}h", hours / 24, hours % 24),
     }
 }
 
@@ -29,7 +31,9 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_say_them() {
-        for (seconds, words) in [(0.4, "0s"), (59.6, "1m 00s"), (187.0, "3m 07s"), (7_510.0, "2h 05m")] {
+        for (seconds, words) in
+            [(0.4, "0s"), (59.6, "1m 00s"), (187.0, "3m 07s"), (7_510.0, "2h 05m"), (273_700.0, "3d 04h")]
+        {
             assert_eq!(duration(Duration::from_secs_f64(seconds)), words);
         }
     }

@@ -13,9 +13,10 @@ use crate::run_folder::Serving;
 
 /// Field names are those of the JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct Account {
+pub(in crate::cli) struct Account {
     pub(super) name: String,
-    /// `running`, `interrupted` (its coordinator is gone, without a word), `done`, `stopped`, `failed`.
+    /// `running`, `interrupted` (its coordinator is gone, without a word), `done`, `stopped`, `failed`; of a standing
+    /// coordinator's run also `queued`, `preparing`, `stopping`.
     pub(super) status: &'static str,
     pub(super) reason: String,
     /// What it is at; empty unless it runs.
@@ -112,15 +113,36 @@ impl Account {
         Self::from_parts(name, entries, &live["live"], serving)
     }
 
+    /// Of a run whose coordinator says itself how it is: `live` is what it wrote of one that is being trained.
+    pub(in crate::cli) fn as_told(
+        name: &str,
+        entries: Vec<(Time, Entry)>,
+        live: &Value,
+        (status, reason): (&'static str, String),
+    ) -> Option<Self> {
+        Self::with_status(name, entries, live, None, |_| (status, reason))
+    }
+
     fn from_parts(
         name: &str,
         entries: Vec<(Time, Entry)>,
         live: &Value,
         serving: Option<Serving>,
     ) -> Option<Self> {
+        let served = serving.is_some();
+        Self::with_status(name, entries, live, serving, |history| status(name, history, live, served))
+    }
+
+    fn with_status(
+        name: &str,
+        entries: Vec<(Time, Entry)>,
+        live: &Value,
+        serving: Option<Serving>,
+        status: impl FnOnce(&History) -> (&'static str, String),
+    ) -> Option<Self> {
         let history = History::from_entries(entries.iter().map(|(_, entry)| entry.clone()))?;
-        let (status, reason) = status(name, &history, live, serving.is_some());
-        let live = if status == "running" { live } else { &Value::Null };
+        let (status, reason) = status(&history);
+        let live = if ["running", "stopping"].contains(&status) { live } else { &Value::Null };
         let position = serde_json::from_value(live["position"].clone()).unwrap_or_default();
         let best = history.best().map(|row| Best {
             epoch: row.epoch.0,

@@ -11,14 +11,10 @@ use crate::cli::console::counted;
 /// The newest changes; all are in the JSON.
 const CHANGES_SHOWN: usize = 20;
 
-pub(super) fn table(account: &Account) -> String {
+/// `more` rows follow those of the account.
+pub(in crate::cli) fn table(account: &Account, more: &[(&str, String)]) -> String {
     let mut text = String::new();
-    let mut row = |name: &str, value: String| {
-        if !value.is_empty() {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{name:<12} {value}");
-        }
-    };
+    let mut row = |name: &str, value: String| text.push_str(&rows(&[(name, value)]));
     let Account { name, status, reason, phase, term, generation, position, .. } = account;
     row("run", name.clone());
     let words: Vec<&str> =
@@ -53,8 +49,15 @@ pub(super) fn table(account: &Account) -> String {
         let (worker, own, others) = (&what.worker, what.shard_ms, what.others_ms);
         row("slow", format!("{worker} at {}: {own:.0} ms a shard, the others {others:.0} ms", clock(*at_ms)));
     }
+    text.push_str(&rows(more));
     changes(&mut text, account);
     text
+}
+
+/// Names and values; what has no value has no row.
+pub(in crate::cli) fn rows(rows: &[(&str, String)]) -> String {
+    let said = rows.iter().filter(|(_, value)| !value.is_empty());
+    said.map(|(name, value)| format!("{name:<12} {value}\n")).collect()
 }
 
 /// A row per generation, with its receipt.
@@ -111,7 +114,7 @@ fn pace(live: Option<&Value>) -> String {
 }
 
 /// A time of this machine's zone.
-fn clock(Time(at_ms): Time) -> String {
+pub(in crate::cli) fn clock(Time(at_ms): Time) -> String {
     let at = i64::try_from(at_ms).ok().and_then(|at_ms| jiff::Timestamp::from_millisecond(at_ms).ok());
     let local = at.map(|at| at.to_zoned(jiff::tz::TimeZone::system()));
     local.map_or_else(|| "?".into(), |local| local.strftime("%Y-%m-%d %H:%M:%S").to_string())
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_table_is_short_and_has_the_receipts() {
-        let text = table(&running());
+        let text = table(&running(), &[]);
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[0], ["run", "a"]);
         assert_eq!(rows[1].join(" "), "status running, training");

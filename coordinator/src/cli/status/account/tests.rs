@@ -79,6 +79,16 @@ fn journal() -> Vec<(Time, Entry)> {
     entries.into_iter().enumerate().map(|(at, entry)| (Time(1_000 * at as u64), entry)).collect()
 }
 
+/// The journal as `events.jsonl` has it.
+pub(in crate::cli) fn journal_text() -> String {
+    let line = |(Time(at_ms), entry): (Time, Entry)| {
+        let mut line = serde_json::to_value(entry).unwrap();
+        line["at_ms"] = at_ms.into();
+        format!("{line}\n")
+    };
+    journal().into_iter().map(line).collect()
+}
+
 /// Of a run that goes on.
 pub(in crate::cli::status) fn running() -> Account {
     let live = serde_json::json!({
