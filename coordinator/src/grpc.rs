@@ -3,37 +3,27 @@
 mod bulk;
 mod open_files;
 mod session;
+pub mod transport;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lockstep_core::Generation;
 use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use sha2::{Digest, Sha256};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::data::BlobCache;
 use crate::driver::DriverHandle;
 use crate::store::CheckpointStore;
 
-/// Largest message taken in. Control messages are small and bulk comes in chunks of at most 1 MiB; an evaluation
-/// report of a million blocks would still fit.
-const MESSAGE_BYTES_MAX: usize = 4 << 20;
-
-/// A connection whose other end is gone without a word (a machine that lost its power, a cable) ends after this much
-/// silence and so much more. A worker's own silence is the lease's matter, which is shorter.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What may be on its way before it is read. With HTTP/2's 64 KiB a checkpoint of 94 MB stands still 1,400 times for
-/// somebody to get a core: as long as the training of a frozen network takes for an epoch.
-const WINDOW_BYTES: u32 = 8 << 20;
+use self::transport::{Entrance, EntranceError, MESSAGE_BYTES_MAX};
 
 /// Everything that the services need of one run.
 #[derive(Debug)]
@@ -55,23 +45,27 @@ impl Services {
     }
 }
 
-/// Serves on `listener` until `shutdown`. The caller owns both, so tests and local runs use any free port.
+/// Serves on `listener`, which is on loopback, until `shutdown`. The caller owns both, so tests and local runs use any free
+/// port.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     services: Arc<Services>,
     shutdown: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    open_files::allow_many();
+) -> Result<(), ServeError> {
+    let entrance = Entrance::new(listener, None)?;
     let service = WorkerServiceServer::new(Shell { services }).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
-        .await
+    transport::serve(entrance, Routes::new(service), shutdown).await?;
+    Ok(())
+}
+
+/// Why nothing could be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Entrance(#[from] EntranceError),
+
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
 }
 
 #[derive(Debug)]
