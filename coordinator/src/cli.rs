@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Every error says what happened and, where there is something
 //! to do about it, what.
 
+mod certs;
 mod chaos;
 mod cluster;
 mod compute;
@@ -83,6 +84,8 @@ enum Verb {
     Recipe(recipe::RecipeArgs),
     /// Print a network's layers, output shapes and parameters, and how many would be trained
     Summary(summary::SummaryArgs),
+    /// Make certificates and tokens for a coordinator that others reach
+    Certs(certs::CertsArgs),
     /// Tell whether this machine is ready, in a form to paste into a report
     Doctor(doctor::DoctorArgs),
 }
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Verb::Data(args) => data::run(args),
         Verb::Recipe(args) => recipe::run(args).map(|()| 0),
         Verb::Summary(args) => summary::run(args).map(|()| 0),
+        Verb::Certs(args) => certs::run(args),
         Verb::Doctor(args) => doctor::run(&args),
     };
     match result {

@@ -9,7 +9,7 @@ mod open_files;
 mod placement;
 mod runs;
 mod session;
-mod transport;
+pub mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -18,38 +18,35 @@ use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::run_service_server::RunServiceServer;
 use lockstep_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::runs::Runs;
+use self::transport::{Entrance, MESSAGE_BYTES_MAX};
+use crate::credentials::caller;
 use crate::data::BlobCache;
 
 pub use self::placement::Placement;
 
-/// Largest message taken in. Control messages are small and bulk comes in chunks of at most 1 MiB; an evaluation
-/// report of a million blocks would still fit.
-const MESSAGE_BYTES_MAX: usize = 4 << 20;
-
-/// Serves on `listener` until `shutdown`. The caller owns both, so tests and local runs use any free port.
+/// Serves whoever comes through `entrance` until `shutdown`.
 pub async fn serve(
-    listener: tokio::net::TcpListener,
+    entrance: Entrance,
     placement: Placement,
     blobs: BlobCache,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    open_files::allow_many();
     let runs = match &placement {
         Placement::Run(_) => None,
         Placement::Cluster(cluster) => Some(RunServiceServer::new(Runs::new(cluster.clone()))),
     };
     let workers =
         WorkerServiceServer::new(Shell { placement, blobs }).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    transport::server()
-        .add_service(workers)
-        .add_optional_service(runs)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
-        .await
+    let mut routes = Routes::new(workers);
+    if let Some(runs) = runs {
+        routes = routes.add_service(runs);
+    }
+    transport::serve(entrance, routes, shutdown).await
 }
 
 #[derive(Debug)]
@@ -68,7 +65,8 @@ impl WorkerService for Shell {
         &self,
         request: Request<Streaming<pb::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        session::open(&self.placement, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request)?;
+        session::open(&self.placement, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_blob(

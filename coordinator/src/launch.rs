@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::signals::Signals;
 use crate::data::BlobCache;
 use crate::driver::{Driver, DriverHandle, Notice, now};
+use crate::grpc::transport::Entrance;
 use crate::grpc::{self, Placement};
 use crate::journal::Journal;
 use crate::local::{
@@ -95,7 +96,7 @@ pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>
         started_at_ms: now(),
     };
     listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let entrance = Entrance::new(TcpListener::from_std(listener)?, None)?;
     let announcement = serving.announce(folder.path()).context("writing coordinator.json")?;
 
     let local = local(workers, &folder, plan.threads);
@@ -105,7 +106,7 @@ pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>
     let (logs, stand_by) = (None, false);
     let services = Services { driver: handle.clone(), plan, checkpoints, secret, logs, stand_by };
     let (placement, shutdown) = (Placement::Run(Arc::new(services)), CancellationToken::new());
-    let server = tokio::spawn(grpc::serve(listener, placement, blobs, shutdown.clone()));
+    let server = tokio::spawn(grpc::serve(entrance, placement, blobs, shutdown.clone()));
     let driving = tokio::spawn(driver.drive(effects));
     let (local, news) = LocalWorkers::start(local, handle.clone(), for_local)?;
     let listening = listen(Views { notices, local: news, driver: handle.clone() });

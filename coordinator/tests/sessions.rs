@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_coordinator::data::BlobCache;
 use lockstep_coordinator::driver::{Driver, now};
+use lockstep_coordinator::grpc::transport::Entrance;
 use lockstep_coordinator::grpc::{Placement, serve};
 use lockstep_coordinator::journal::Journal;
 use lockstep_coordinator::run_folder::{RunFacts, RunFolder};
@@ -164,7 +165,7 @@ async fn coordinate(home: &Path) {
     };
     let blobs = BlobCache::open(home.join("cache")).unwrap();
     let placement = Placement::Run(Arc::new(services));
-    tokio::spawn(serve(listener, placement, blobs, CancellationToken::new()));
+    tokio::spawn(serve(Entrance::new(listener, None).unwrap(), placement, blobs, CancellationToken::new()));
     fs::write(home.join("address.new"), address).unwrap();
     fs::rename(home.join("address.new"), home.join(ADDRESS)).unwrap();
     drop(driver.drive(effects).await.unwrap());

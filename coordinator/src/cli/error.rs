@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::credentials::CredentialError;
+use crate::credentials::client::RemoteError;
+
 /// Exit codes, the same for every command.
 pub mod code {
     /// The run failed.
@@ -74,10 +77,23 @@ impl From<crate::weights::WeightsError> for CliError {
     }
 }
 
-impl From<crate::credentials::client::RemoteError> for CliError {
-    fn from(error: crate::credentials::client::RemoteError) -> Self {
-        use crate::credentials::client::RemoteError::{Answer, Unreachable};
+impl From<CredentialError> for CliError {
+    fn from(error: CredentialError) -> Self {
+        let code = match &error {
+            CredentialError::Write { .. } | CredentialError::Issue(_) => code::FAILED,
+            _ => code::USAGE,
+        };
+        Self { message: error.to_string(), hint: error.hint(), code }
+    }
+}
+
+impl From<RemoteError> for CliError {
+    fn from(error: RemoteError) -> Self {
+        use RemoteError::{Answer, Unreachable};
         use tonic::Code;
+        if let RemoteError::Credential(error) = error {
+            return error.into();
+        }
         let (code, advice) = match &error {
             Unreachable { .. } => (code::CLUSTER, None),
             Answer { code: Code::DataLoss, .. } => (code::DATA, None),

@@ -4,6 +4,7 @@
 //! and the next one takes their runs over.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +15,8 @@ use super::home::HomeArgs;
 use super::logging::{self, LogArgs};
 use super::{CliError, code};
 use crate::cluster::Cluster;
+use crate::credentials::ServerCredentials;
+use crate::grpc::transport::{Entrance, may_listen};
 use crate::grpc::{self, Placement};
 use crate::home::Home;
 
@@ -25,6 +28,10 @@ pub(super) struct ServeArgs {
     /// Where workers and people reach the coordinator; port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4400")]
     listen: SocketAddr,
+    /// The folder of `lockstep certs init`: ca.pem, server.pem, server.key, tokens.key. Everybody has to prove who they are then;
+    /// beyond this machine there is no other way
+    #[arg(long, value_name = "DIR")]
+    tls_dir: Option<PathBuf>,
     #[command(flatten)]
     home: HomeArgs,
     #[command(flatten)]
@@ -33,7 +40,8 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     let format = args.log.format()?;
-    let listener = listen(args.listen)?;
+    let credentials = args.tls_dir.as_deref().map(ServerCredentials::load).transpose()?;
+    let listener = listen(args.listen, credentials.is_some())?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
     let home = args.home.open()?;
     let mut claim = home.claim()?;
@@ -43,7 +51,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
-    let served = runtime.block_on(serve(home, listener, address));
+    let served = runtime.block_on(serve(home, listener, credentials));
     runtime.shutdown_timeout(LAST_WRITES);
     served?;
     eprintln!(
@@ -52,15 +60,20 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
-async fn serve(home: Home, listener: TcpListener, address: SocketAddr) -> anyhow::Result<()> {
+async fn serve(
+    home: Home,
+    listener: TcpListener,
+    credentials: Option<ServerCredentials>,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let blobs = home.blobs.clone();
     let (cluster, handle) = tokio::task::block_in_place(|| Cluster::open(home, address))?;
     listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let entrance = Entrance::new(tokio::net::TcpListener::from_std(listener)?, credentials)?;
     let shutdown = CancellationToken::new();
-    let server = grpc::serve(listener, Placement::Cluster(handle), blobs, shutdown.clone());
+    let server = grpc::serve(entrance, Placement::Cluster(handle), blobs, shutdown.clone());
     let serving = cluster.serve(shutdown.clone());
     // For scripts, which may have asked for any free port.
     super::stdout::print(&format!("listening on {address}\n"))?;
@@ -75,12 +88,11 @@ async fn serve(home: Home, listener: TcpListener, address: SocketAddr) -> anyhow
 }
 
 /// Before anything is made.
-fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
-    if !address.ip().is_loopback() {
-        let message = format!("{address} can be reached from other machines, and there are no credentials");
-        return Err(CliError::new(code::USAGE, message)
-            .hint("without TLS a coordinator listens on 127.0.0.1 alone, where everybody on this machine may ask it"));
-    }
+fn listen(address: SocketAddr, has_tls: bool) -> Result<TcpListener, CliError> {
+    may_listen(address, has_tls).map_err(|error| {
+        let (message, hint) = (error.to_string(), error.hint());
+        CliError { message, hint, code: code::USAGE }
+    })?;
     TcpListener::bind(address).map_err(|error| {
         CliError::new(code::CLUSTER, format!("cannot listen on {address}: {error}"))
             .hint("choose another port with --listen")

@@ -5,20 +5,23 @@
 mod args;
 mod config;
 mod error;
+mod proof;
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
+use self::proof::ClientCredentials;
+
 pub use args::RemoteArgs;
 pub use error::RemoteError;
+pub use proof::Bearer;
 
 /// Long enough for a coordinator across an ocean that is busy, short enough for a person to wait.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,34 +34,37 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Remote {
     url: Uri,
-    bearer: Bearer,
+    /// None on loopback, where nobody is asked.
+    credentials: Option<ClientCredentials>,
 }
 
 /// A channel to a coordinator on which every request carries the credentials. What the generated clients take.
 pub type Connection = InterceptedService<Channel, Bearer>;
 
 impl Remote {
-    /// A coordinator on this machine, which asks for no credentials.
-    pub(crate) fn new(url: Uri) -> Self {
-        Self { url, bearer: Bearer(None) }
-    }
-
     /// The coordinator's address, for messages.
     #[must_use]
     pub fn url(&self) -> String {
         self.url.to_string().trim_end_matches('/').to_owned()
     }
 
-    /// Connects.
+    /// Connects, with the credentials as their files are now: certificates are renewed, and tokens do not live long.
     pub async fn connect(&self) -> Result<Connection, RemoteError> {
-        let endpoint = Endpoint::from(self.url.clone())
+        let mut endpoint = Endpoint::from(self.url.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        let mut bearer = Bearer::default();
+        if let Some(credentials) = &self.credentials {
+            let (tls, token) = credentials.load()?;
+            bearer = token;
+            let unusable = |error| RemoteError::connecting(&self.url(), &error);
+            endpoint = endpoint.tls_config(tls.timeout(CONNECT_TIMEOUT)).map_err(unusable)?;
+        }
         let channel =
             endpoint.connect().await.map_err(|error| RemoteError::connecting(&self.url(), &error))?;
-        Ok(InterceptedService::new(channel, self.bearer.clone()))
+        Ok(InterceptedService::new(channel, bearer))
     }
 
     /// What an answer that is a refusal, or a connection that broke, means for the person who asked.
@@ -68,21 +74,11 @@ impl Remote {
     }
 }
 
-/// Puts the token, where there is one, on every request.
-#[derive(Clone)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
-
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
+        if let Some(header) = self.header() {
+            request.metadata_mut().insert("authorization", header.clone());
         }
         Ok(request)
-    }
-}
-
-impl std::fmt::Debug for Bearer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Bearer(a token)" } else { "Bearer(none)" })
     }
 }

@@ -10,6 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::Placement;
+use super::transport::next_due;
 use crate::convert;
 use crate::data::BlobCache;
 use crate::driver::Upload;
@@ -53,7 +54,7 @@ pub(super) async fn upload_checkpoint(
 ) -> Result<(), Status> {
     use pb::upload_checkpoint_request::Message;
     let Some(pb::UploadCheckpointRequest { message: Some(Message::Header(header)) }) =
-        requests.message().await?
+        next_due(&mut requests).await?
     else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
@@ -122,7 +123,7 @@ async fn store(
     }
     let mut writer =
         tokio::task::block_in_place(|| services.checkpoints.begin(manifest)).map_err(UploadError::Write)?;
-    while let Some(request) = requests.message().await.map_err(UploadError::Stream)? {
+    while let Some(request) = next_due(requests).await.map_err(UploadError::Stream)? {
         let Some(Message::Chunk(chunk)) = request.message else {
             return Err(UploadError::Stream(Status::invalid_argument("only chunks follow the header")));
         };

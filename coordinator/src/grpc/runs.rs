@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::cluster::{ClusterHandle, Refusal, Resume, RunState, RunSummary, Stage, Submission};
 use crate::convert;
+use crate::credentials::caller;
 
 /// A recipe is a page of text.
 const RECIPE_BYTES_MAX: usize = 256 << 10;
@@ -45,13 +46,13 @@ impl RunService for Runs {
     type ReadFileStream = ReceiverStream<Result<pb::Chunk, Status>>;
 
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Answer<pb::SubmitResponse> {
+        let submitter = caller(&request)?.name();
         let pb::SubmitRequest { recipe, name, priority, requirements } = request.into_inner();
         if recipe.len() > RECIPE_BYTES_MAX {
             return Err(Status::invalid_argument("a recipe has at most 256 KiB"));
         }
         let requirements = convert::requirements(requirements).map_err(refused)?;
         let name = (!name.is_empty()).then_some(name);
-        let submitter = String::new();
         let submission = Submission { recipe, name, priority, requirements, submitter };
         let submitted = self.cluster.submit(submission).await.map_err(refused)?;
         Ok(Response::new(pb::SubmitResponse {

@@ -15,8 +15,10 @@ use tonic::{Status, Streaming};
 
 use self::visit::Visit;
 use super::Placement;
+use super::transport::next_due;
 use crate::cluster::{Arrival, ClusterHandle, Newcomer};
 use crate::convert;
+use crate::credentials::Caller;
 use crate::driver::Joined;
 
 pub(super) use self::responses::Responses;
@@ -26,9 +28,11 @@ const NAME_BYTES_MAX: usize = 100;
 
 pub(super) async fn open(
     placement: &Placement,
+    caller: &Caller,
     mut requests: Streaming<pb::SessionRequest>,
 ) -> Result<Responses, Status> {
     let join = introduction(&mut requests).await?;
+    caller.is_worker(&join.name)?;
     match placement {
         Placement::Run(services) => {
             let worker = WorkerName(join.name.clone());
@@ -47,7 +51,7 @@ pub(super) async fn open(
 
 async fn introduction(requests: &mut Streaming<pb::SessionRequest>) -> Result<pb::Join, Status> {
     use pb::session_request::Message as Request;
-    let Some(pb::SessionRequest { message: Some(Request::Join(join)) }) = requests.message().await? else {
+    let Some(pb::SessionRequest { message: Some(Request::Join(join)) }) = next_due(requests).await? else {
         return Err(Status::invalid_argument("a session begins with Join"));
     };
     if join.protocol_version != convert::PROTOCOL_VERSION {

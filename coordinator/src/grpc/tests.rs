@@ -12,6 +12,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::*;
+use crate::grpc::transport::Entrance;
 use crate::convert;
 use crate::driver::fixtures::{Driven, MODEL, OPTIMIZER, RUN, info, manifest, position, store_checkpoint};
 use crate::services::Services;
@@ -47,7 +48,7 @@ impl Served {
         let blobs = BlobCache::open(driven.home.path().join("cache")).unwrap();
         let placement = Placement::Run(Arc::new(services));
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, placement, blobs, shutdown.clone()));
+        tokio::spawn(serve(Entrance::new(listener, None).unwrap(), placement, blobs, shutdown.clone()));
         Self { driven, address, shutdown }
     }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use tonic::transport::Uri;
 
 use super::config::{Config, Place};
+use super::proof::{ClientCredentials, Proof};
 use super::{Remote, RemoteError};
 
 /// Which coordinator, and what proves who asks.
@@ -40,12 +41,58 @@ impl RemoteArgs {
         self.find_in(&Place::of_user())
     }
 
+    /// As if there were no config.toml.
+    #[cfg(test)]
+    pub(crate) fn alone(&self) -> Result<Remote, RemoteError> {
+        self.find_in(&Place::default()).map(|remote| remote.expect("a test names its coordinator"))
+    }
+
     pub(super) fn find_in(&self, place: &Place) -> Result<Option<Remote>, RemoteError> {
         let config = Config::read(place)?;
-        // An empty variable is one that somebody has switched off.
-        let said = self.coordinator.clone().filter(|url| !url.is_empty());
-        let Some(url) = said.or(config.coordinator) else { return Ok(None) };
-        coordinator_url(&url).map(Remote::new).map(Some)
+        let files = Files {
+            ca: said(self.ca.as_ref()).or(config.ca),
+            cert: said(self.cert.as_ref()).or(config.cert),
+            key: said(self.key.as_ref()).or(config.key),
+            token_file: said(self.token_file.as_ref()).or(config.token_file),
+        };
+        let named = self.coordinator.clone().filter(|url| !url.is_empty());
+        let Some(url) = named.or(config.coordinator) else { return Ok(None) };
+        let url = coordinator_url(&url)?;
+        // What is said for another coordinator does no harm on this machine, and is not sent in the clear.
+        let is_tls = url.scheme_str() == Some("https");
+        let credentials = is_tls.then(|| files.credentials()).transpose()?;
+        Ok(Some(Remote { url, credentials }))
+    }
+}
+
+/// An empty variable is one that somebody has switched off.
+fn said(path: Option<&PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+#[derive(Debug)]
+struct Files {
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+}
+
+impl Files {
+    /// A certificate goes before a token.
+    fn credentials(self) -> Result<ClientCredentials, RemoteError> {
+        let missing = |what| RemoteError::NoCredential { what };
+        let ca = self.ca.ok_or_else(|| missing("the cluster's certificate authority (--ca)"))?;
+        let proof = match (self.cert, self.key, self.token_file) {
+            (Some(cert), Some(key), _) => Proof::Certificate { cert, key },
+            (Some(_), None, _) => return Err(missing("the certificate's key (--key)")),
+            (None, Some(_), _) => return Err(missing("the key's certificate (--cert)")),
+            (None, None, Some(token_file)) => Proof::TokenFile(token_file),
+            (None, None, None) => {
+                return Err(missing("a certificate (--cert and --key) or a token (--token-file)"));
+            }
+        };
+        Ok(ClientCredentials { ca, proof })
     }
 }
 

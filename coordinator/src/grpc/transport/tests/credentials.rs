@@ -1,0 +1,263 @@
+//! Who is let in, and what those who are not are told.
+
+use jiff::SignedDuration;
+
+use super::*;
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+#[tokio::test]
+async fn whoever_shows_nothing_is_refused_everything() {
+    let served = Served::start().await;
+    let channel = served.careless(None).await;
+    for rpc in RPCS {
+        let status = within(call(channel.clone(), rpc)).await;
+        assert_eq!(status.code(), Code::Unauthenticated, "{rpc}: {status}");
+        assert!(status.message().contains("\nhint: "), "{status}");
+    }
+    assert_eq!(served.refusals.count(Reason::NoCredential), RPCS.len() as u64);
+}
+
+#[tokio::test]
+async fn each_role_reaches_what_it_may_and_nothing_else_by_certificate_and_by_token() {
+    let served = Served::start().await;
+    let mut refused = 0;
+    for role in Role::ALL {
+        let by_certificate = served.with_pair(served.issue("gpu-1", role));
+        let by_token = served.with_token(served.token("gpu-1", role, HOUR));
+        for args in [by_certificate, by_token] {
+            let connection = args.alone().unwrap().connect().await.unwrap();
+            for rpc in RPCS {
+                let status = within(call(connection.clone(), rpc)).await;
+                let may = role.satisfies(need(rpc));
+                refused += u64::from(!may);
+                let expected = if may { REACHED } else { Code::PermissionDenied };
+                assert_eq!(status.code(), expected, "{role} asked for {rpc}: {status}");
+                assert!(may || status.message().contains("\nhint: "), "{status}");
+            }
+        }
+    }
+    assert_eq!(served.refusals.count(Reason::WrongRole), refused);
+}
+
+#[test]
+fn every_method_of_the_contract_is_called_here_and_none_is_for_admins_because_it_was_forgotten() {
+    let contract = concat!(
+        include_str!("../../../../../proto/lockstep/v1/run.proto"),
+        include_str!("../../../../../proto/lockstep/v1/worker.proto")
+    );
+    let methods: Vec<&str> = contract
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("rpc ")?.split_once('(').map(|(name, _)| name))
+        .collect();
+    let called: Vec<&str> = RPCS.iter().map(|rpc| rpc.rsplit_once('/').unwrap().1).collect();
+    assert!(methods.iter().all(|method| called.contains(method)), "{methods:?}");
+    assert_eq!(methods.len(), called.len());
+    let admins: Vec<_> = RPCS.iter().filter(|rpc| need(rpc) == Need::Admin).collect();
+    assert_eq!(admins, [&"/lockstep.v1.RunService/DrainWorker"]);
+    assert_eq!(need("/lockstep.v1.RunService/Unheard"), Need::Admin);
+    assert_eq!(need("/other.v1.Service/Method"), Need::Admin);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused_and_the_client_learns_why() {
+    let (served, other) = (Served::start().await, Served::start().await);
+    let stranger = other.issue("eve", Role::Admin);
+    let status = within(call(served.careless(Some(&stranger)).await, RPCS[5])).await;
+    served.counted(Reason::UnknownAuthority, 1).await;
+    let remote = served.with_pair(served.issue("adam", Role::Reader)).alone().unwrap();
+    let told = remote.explain(&status);
+    assert!(
+        matches!(&told, RemoteError::Refused { why, .. } if why.contains("another authority")),
+        "{told}: {status:?}"
+    );
+    // Our own client does not even try.
+    let told = served.with_pair(stranger).alone().unwrap().connect().await.unwrap_err();
+    assert!(told.to_string().contains("has not issued it"), "{told}");
+}
+
+#[tokio::test]
+async fn a_coordinator_of_another_authority_or_name_is_not_trusted() {
+    let (served, other) = (Served::start().await, Served::start().await);
+    let args =
+        RemoteArgs { coordinator: Some(other.url()), ..served.with_pair(served.issue("adam", Role::Reader)) };
+    let told = within(args.alone().unwrap().connect()).await.unwrap_err();
+    assert!(matches!(told, RemoteError::Distrusted { .. }), "{told}");
+    assert!(told.hint().is_some_and(|hint| hint.contains("--ca")), "{told}");
+
+    let folder = tempfile::tempdir().unwrap();
+    Authority::init(folder.path(), vec![Host::parse("elsewhere").unwrap()], 1).unwrap();
+    let elsewhere = Served::serve(folder, Limits::exposed()).await;
+    let args = elsewhere.with_pair(elsewhere.issue("adam", Role::Reader));
+    let told = within(args.alone().unwrap().connect()).await.unwrap_err();
+    assert!(told.hint().is_some_and(|hint| hint.contains("--host")), "{told}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_and_the_client_learns_why() {
+    let served = Served::start().await;
+    let expired = {
+        let authority = Authority::open(served.folder.path()).unwrap();
+        let issued = authority.issue_expired(&Subject::client("late", Role::Reader).unwrap()).unwrap();
+        Pair { cert: issued.cert, key: issued.key }
+    };
+    let status = within(call(served.careless(Some(&expired)).await, RPCS[5])).await;
+    served.counted(Reason::Expired, 1).await;
+    let remote = served.with_pair(expired).alone().unwrap();
+    let told = remote.explain(&status);
+    assert!(
+        matches!(&told, RemoteError::Refused { why, .. } if why.contains("expired")),
+        "{told}: {status:?}"
+    );
+    let told = remote.connect().await.unwrap_err();
+    assert!(told.to_string().contains("it expired at") && told.hint().is_some(), "{told}");
+}
+
+#[tokio::test]
+async fn a_coordinator_with_an_expired_certificate_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    Authority::init(folder.path(), hosts(), 1).unwrap();
+    Authority::open(folder.path()).unwrap().issue_expired(&Subject::Server { hosts: hosts() }).unwrap();
+    let told = ServerCredentials::load(folder.path()).unwrap_err();
+    assert!(told.to_string().contains("it expired at"), "{told}");
+    assert!(told.hint().is_some_and(|hint| hint.contains("certs issue server --replace")));
+}
+
+#[tokio::test]
+async fn a_coordinators_own_certificate_does_not_pass_for_a_clients() {
+    let served = Served::start().await;
+    let own = ["server.pem", "server.key"].map(|name| served.folder.path().join(name));
+    let [cert, key] = own;
+    let status = within(call(served.careless(Some(&Pair { cert, key })).await, RPCS[5])).await;
+    served.counted(Reason::BadCertificate, 1).await;
+    assert_ne!(status.code(), REACHED, "{status}");
+}
+
+#[tokio::test]
+async fn tokens_that_are_expired_forged_or_nonsense_are_refused() {
+    let (served, other) = (Served::start().await, Served::start().await);
+    let pair = served.with_token(served.token("adam", Role::Reader, HOUR));
+    assert_eq!(served.ask(&pair, RPCS[5]).await.code(), REACHED);
+
+    let expired = served.token("adam", Role::Reader, -HOUR);
+    let told = served.with_token(expired.clone()).alone().unwrap().connect().await.unwrap_err();
+    assert!(told.to_string().contains("it expired at") && told.hint().is_some(), "{told}");
+    let forged = token_of(other.folder.path(), served.folder.path(), "adam", Role::Admin, HOUR);
+    assert_eq!(served.ask(&served.with_token(forged), RPCS[5]).await.code(), Code::Unauthenticated);
+    assert_eq!(served.refusals.count(Reason::BadToken), 1);
+
+    let expired = read(&served.token("adam", Role::Reader, -HOUR));
+    let expired = String::from_utf8(expired).unwrap();
+    let headers = [
+        (format!("Bearer {}", expired.trim()), Reason::Expired),
+        (expired.trim().to_owned(), Reason::BadToken),
+        ("Bearer".to_owned(), Reason::BadToken),
+        ("Bearer lockstep1.00.00".to_owned(), Reason::BadToken),
+        ("Basic YWRtaW46YWRtaW4=".to_owned(), Reason::BadToken),
+    ];
+    for (header, reason) in headers {
+        let before = served.refusals.count(reason);
+        let metadata: tonic::metadata::MetadataValue<_> = header.parse().unwrap();
+        let bearing = tonic::service::interceptor::InterceptedService::new(
+            served.careless(None).await,
+            move |mut request: tonic::Request<()>| {
+                request.metadata_mut().insert("authorization", metadata.clone());
+                Ok(request)
+            },
+        );
+        let status = within(call(bearing, RPCS[5])).await;
+        assert_eq!(status.code(), Code::Unauthenticated, "{header}: {status}");
+        assert_eq!(served.refusals.count(reason), before + 1, "{header}");
+        let secret = header.split('.').next_back().unwrap_or_default();
+        assert!(!status.message().contains(secret), "a token is not said back: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_without_a_key_for_tokens_takes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    Authority::init(folder.path(), hosts(), 1).unwrap();
+    let token = token_of(folder.path(), folder.path(), "adam", Role::Reader, HOUR);
+    std::fs::remove_file(folder.path().join("tokens.key")).unwrap();
+    let served = Served::serve(folder, Limits::exposed()).await;
+    assert_eq!(served.ask(&served.with_token(token), RPCS[5]).await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_worker_joins_under_its_own_name_alone() {
+    let served = Served::start().await;
+    let certificate = || served.with_pair(served.issue("gpu-1", Role::Worker));
+    let token = |names: &str| served.with_token(served.token(names, Role::Worker, HOUR));
+    for (args, name, expected) in [
+        (certificate(), "gpu-1", REACHED),
+        (certificate(), "gpu-2", Code::PermissionDenied),
+        (token("gpu-1"), "gpu-1", REACHED),
+        (token("gpu-1"), "gpu-10", Code::PermissionDenied),
+        (token("gpu-*"), "gpu-10", REACHED),
+        (token("gpu-*"), "cpu-1", Code::PermissionDenied),
+        (token("*"), "cpu-1", REACHED),
+        (certificate(), "", Code::PermissionDenied),
+    ] {
+        let connection = args.alone().unwrap().connect().await.unwrap();
+        let status = within(stub::join(connection, name)).await;
+        assert_eq!(status.code(), expected, "{name}: {status}");
+    }
+    assert_eq!(served.refusals.count(Reason::WrongName), 4);
+}
+
+#[tokio::test]
+async fn on_loopback_without_tls_nobody_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    tokio::spawn(serve(Entrance::new(listener, None).unwrap(), stub::routes(), shutdown.clone()));
+    let args = RemoteArgs { coordinator: Some(url), ..RemoteArgs::default() };
+    let connection = args.alone().unwrap().connect().await.unwrap();
+    for rpc in RPCS {
+        assert_eq!(within(call(connection.clone(), rpc)).await.code(), REACHED, "{rpc}");
+    }
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn beyond_loopback_nothing_is_served_in_the_clear() {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let told = Entrance::new(listener, None).unwrap_err();
+    assert!(matches!(told, EntranceError::Exposed(_)), "{told}");
+    assert!(told.hint().is_some_and(|hint| hint.contains("lockstep certs init")));
+    for here in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(may_listen(here.parse().unwrap(), false).is_ok(), "{here}");
+    }
+    for there in ["10.0.0.1:1", "[::]:1", "0.0.0.0:1", "[fe80::1]:1"] {
+        assert!(may_listen(there.parse().unwrap(), false).is_err(), "{there}");
+        assert!(may_listen(there.parse().unwrap(), true).is_ok(), "{there}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_printed_shows_a_secret() {
+    let served = Served::start().await;
+    let pair = served.issue("adam", Role::Admin);
+    let key = String::from_utf8(read(&pair.key)).unwrap();
+    let token_file = served.token("adam", Role::Admin, HOUR);
+    let token = String::from_utf8(read(&token_file)).unwrap();
+    let token_key = String::from_utf8(read(&served.folder.path().join("tokens.key"))).unwrap();
+    let credentials = ServerCredentials::load(served.folder.path()).unwrap();
+    let with_token = served.with_token(token_file).alone().unwrap();
+    let shown = format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?}",
+        served.with_pair(pair).alone().unwrap(),
+        with_token,
+        with_token.connect().await.unwrap(),
+        credentials.gate(Arc::default()),
+        credentials,
+        Authority::open(served.folder.path()).unwrap(),
+    );
+    // A key's bytes, as text or as numbers, in any part that is long enough to be of use.
+    let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+    for secret in [&body[..24], token.trim(), &token.trim()[token.len() - 40..], &token_key[..16]] {
+        let numbers: Vec<String> = secret.bytes().take(8).map(|byte| byte.to_string()).collect();
+        assert!(!shown.contains(secret), "{shown}");
+        assert!(!shown.contains(&numbers.join(", ")), "{shown}");
+    }
+}
