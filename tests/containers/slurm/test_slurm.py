@@ -1,6 +1,7 @@
 """deploy/slurm/lockstep.sbatch: a job that is told to make room comes back and ends with the weights it would have had."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -33,10 +34,11 @@ class Job:
                 "TMPDIR": str(home)}
         env.pop("CUDA_VISIBLE_DEVICES", None)
         self.log = (home / "job.log").open("a")
-        # What Slurm does to a script: a copy elsewhere, in the folder that it was submitted from.
+        # As Slurm does: a copy of the script, run in the folder that it was submitted from.
+        script = shutil.copy(ROOT / "deploy/slurm/lockstep.sbatch", home / "slurm_script")
         self.process = subprocess.Popen(
-            ["bash", "-s", *recipe], stdin=(ROOT / "deploy/slurm/lockstep.sbatch").open(), stdout=self.log,
-            stderr=self.log, cwd=ROOT, env=env, start_new_session=True,
+            ["bash", script, *recipe], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=ROOT, env=env,
+            start_new_session=True,
         )
 
     def ask(self, *args: str) -> subprocess.CompletedProcess:
