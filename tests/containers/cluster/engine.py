@@ -106,7 +106,7 @@ class Project:
 
     def port(self) -> int:
         """Where the coordinator is published. Another one after every start."""
-        return int(self.compose("port", "coordinator", "7070").strip().rsplit(":", 1)[1])
+        return int(self.compose("port", "coordinator", "4400").strip().rsplit(":", 1)[1])
 
     def logs(self) -> str:
         done = subprocess.run(

@@ -115,7 +115,7 @@ class Compose(unittest.TestCase):
         self.assertIn("LOCKSTEP_PUBLISH:-127.0.0.1:", published, "not for other machines unless it is asked for")
 
     def test_the_coordinators_certificate_names_what_workers_dial(self) -> None:
-        hosts = re.search(r"for host in (.+?) \$\{", (DEPLOY / "containers/keep-credentials").read_text())[1].split()
+        hosts = re.search(r"for host in (.+?) \$\{LOCKSTEP_HOSTS", (DEPLOY / "containers/keep-credentials").read_text())[1].split()
         self.assertLessEqual({"coordinator", "localhost"}, set(hosts))
 
     def test_a_worker_has_the_time_to_leave_at_a_step_boundary(self) -> None:
