@@ -118,7 +118,7 @@ case " ${targets[*]} " in
     [ "${flavor##* }" = cuda ] || missing 'worker-cuda needs libtorch for CUDA: deploy/libtorch.sh cuda'
     # What the worker or a library loads by name while it runs, and no header names.
     lay_out_libraries libtorch-cuda "$wheel"/torch/lib/lib{torch_cuda,torch_cuda_linalg,caffe2_nvrtc}.so \
-      "$wheel"/nvidia/{cudnn/lib/libcudnn*,cu13/lib/libnvrtc*,nccl/lib/libnccl}.so*
+      "$wheel"/nvidia/{cudnn/lib/libcudnn*,cu13/lib/libnvrtc{,-builtins},nccl/lib/libnccl}.so*
     ;;
 esac
 
