@@ -52,6 +52,9 @@ class Cluster(unittest.TestCase):
         logs.parent.mkdir(parents=True, exist_ok=True)
         logs.write_text(cls.project.logs())
         cls.project.down()
+        # What images of earlier builds have left, of ours alone.
+        for title in ("Lockstep coordinator", "Lockstep worker (CPU)"):
+            docker("image", "prune", "--force", "--filter", f"label=org.opencontainers.image.title={title}")
 
     def test_10_images_are_small_and_of_one_user_without_rights(self) -> None:
         def size(name: str) -> int:
