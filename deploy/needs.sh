@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: says in one line what this machine lacks.
 
 missing() {
@@ -10,4 +11,10 @@ need_tools() {
   command -v c++ >/dev/null || missing 'a C++ compiler is missing: apt-get install g++'
   command -v python3 >/dev/null || missing 'python3 is missing: apt-get install python3 python3-venv'
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing 'python3 cannot make virtual environments: apt-get install python3-venv'
+}
+
+need_docker() {
+  command -v docker >/dev/null || missing 'docker is missing: apt-get install docker.io'
+  docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
+    missing 'no Docker engine answers: is it running (systemctl start docker), may you use it (group docker)?'
 }

@@ -1,0 +1,119 @@
+"""What the test asks of the Docker engine, for one project of deploy/compose.yaml."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Failed(Exception):
+    """A promise that was not kept, told for a person."""
+
+
+def called(command: list[str], env: dict[str, str] | None = None, patience_s: float = 300) -> str:
+    """What a command prints; it has to end well."""
+    done = subprocess.run(
+        command, env={**os.environ, **(env or {})}, cwd=ROOT, capture_output=True, text=True, timeout=patience_s
+    )
+    if done.returncode != 0:
+        raise Failed(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}".rstrip())
+    return done.stdout
+
+
+def docker(*args: str) -> str:
+    return called(["docker", *args]).strip()
+
+
+def compose_command() -> list[str] | None:
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True)
+    return ["docker", "compose"] if plugin.returncode == 0 else None
+
+
+def missing() -> str | None:
+    """Why there can be no containers here."""
+    if not shutil.which("docker"):
+        return "docker is not installed"
+    if subprocess.run(["docker", "version"], capture_output=True).returncode != 0:
+        return "no Docker engine answers"
+    if compose_command() is None:
+        return "neither docker-compose nor `docker compose` is installed"
+    return None
+
+
+@dataclass
+class Container:
+    """One container, by its full number."""
+
+    number: str
+
+    def inspected(self) -> dict:
+        return json.loads(docker("inspect", self.number))[0]
+
+    @property
+    def host(self) -> str:
+        """Its host's name, which is also how the others of its network call it."""
+        return self.inspected()["Config"]["Hostname"]
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker in it: its host's, and its process's number, which is the first one."""
+        return f"{self.host}-1"
+
+    def state(self) -> dict:
+        return self.inspected()["State"]
+
+    def health(self) -> str:
+        return self.state().get("Health", {}).get("Status", "none")
+
+    def addresses(self) -> list[str]:
+        return [one["IPAddress"] for one in self.inspected()["NetworkSettings"]["Networks"].values()]
+
+    def does(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["docker", "exec", self.number, *command], capture_output=True, text=True, timeout=60)
+
+
+class Project:
+    """The services of deploy/compose.yaml under a name of their own."""
+
+    def __init__(self, tag: str) -> None:
+        self.name = f"lockstep-test-{os.getpid()}"
+        # Any free port of this machine, so that tests and clusters do not meet.
+        self.env = {"LOCKSTEP_TAG": tag, "LOCKSTEP_PUBLISH": "127.0.0.1:", "COMPOSE_PROJECT_NAME": self.name}
+
+    def compose(self, *args: str) -> str:
+        return called([*compose_command(), "--file", "deploy/compose.yaml", *args], self.env)
+
+    def up(self, workers: int) -> None:
+        self.compose("up", "--detach", "--no-recreate", "--scale", f"worker={workers}")
+
+    def containers(self, service: str) -> list[Container]:
+        """Those that are running."""
+        return [Container(number) for number in self.compose("ps", "--quiet", service).split()
+                if Container(number).state()["Running"]]
+
+    def one(self, service: str) -> Container:
+        [container] = self.containers(service)
+        return container
+
+    def network(self) -> str:
+        return f"{self.name}_cluster"
+
+    def port(self) -> int:
+        """Where the coordinator is published. Another one after every start."""
+        return int(self.compose("port", "coordinator", "4400").strip().rsplit(":", 1)[1])
+
+    def logs(self) -> str:
+        done = subprocess.run(
+            [*compose_command(), "--file", "deploy/compose.yaml", "logs", "--no-color", "--tail=60"],
+            env={**os.environ, **self.env}, cwd=ROOT, capture_output=True, text=True,
+        )
+        return done.stdout + done.stderr
+
+    def down(self) -> None:
+        self.compose("down", "--volumes", "--timeout", "20")

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Checks what lies in deploy/ for containers, Kubernetes, Slurm and systemd.
+#
+#   tests/containers/run.sh [files|slurm|cluster]...     default: all
+#
+# files    schemas, and that files agree with each other; seconds. What needs a tool that is not here is skipped, and says so
+# slurm    the batch script with a stand-in for Slurm's own commands; a minute
+# cluster  builds the images, starts deploy/compose.yaml, disturbs a run and compares its weights with this host's; minutes.
+#          Skipped, with a word, where no Docker engine answers
+#
+#   LOCKSTEP_BIN  the folder with lockstep and lockstep-worker (default: target/release)
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+readonly venv=target/containers/venv
+readonly requirements=tests/containers/requirements.txt
+bin=${LOCKSTEP_BIN:-target/release}
+
+tests() {
+  PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tests/containers LOCKSTEP_BIN=$(realpath --canonicalize-missing "$bin") "$@"
+}
+
+files() {
+  if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    mkdir -p "${venv%/*}"
+    if python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
+      cp "$requirements" "$venv/"
+    else
+      rm -rf "$venv"
+      echo 'skipped: the Kubernetes schemas could not be installed (see above)'
+      return
+    fi
+  fi
+  tests "$venv/bin/python" -m unittest discover --start-directory tests/containers/files --top-level-directory tests/containers
+}
+
+# The first failure ends it: what follows builds on what went before.
+of_binaries() {
+  for binary in lockstep lockstep-worker; do
+    [ -x "$bin/$binary" ] || { echo "run.sh: $bin/$binary is not there" >&2; echo 'hint: cargo build --release' >&2; exit 2; }
+  done
+  tests python3 -m unittest discover --verbose --failfast --start-directory "tests/containers/$1" --top-level-directory tests/containers
+}
+
+[ $# -gt 0 ] || set -- files slurm cluster
+for part in "$@"; do
+  case $part in
+    files) files ;;
+    slurm | cluster) of_binaries "$part" ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+done
