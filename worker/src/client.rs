@@ -5,11 +5,15 @@
 
 mod bulk;
 mod convert;
+mod credentials;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod order;
 mod outgoing;
+#[cfg(test)]
+mod tests;
+mod trust;
 mod upload;
 
 use std::time::Duration;
@@ -18,21 +22,26 @@ use lockstep_proto::v1;
 use lockstep_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::time::timeout;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 
 pub use self::bulk::{Bulk, Download};
 pub use self::convert::Malformed;
+pub use self::credentials::{Access, Bearer, CredentialError, Credentials};
 pub use self::error::ClientError;
-pub use self::order::{BeginOrder, EvaluateOrder, Order, StartFrom, VerdictOrder, Welcome};
+pub use self::order::{
+    Answer, BeginOrder, EvaluateOrder, FinishOrder, Order, Pooled, StartFrom, VerdictOrder, Welcome,
+};
 pub use self::outgoing::{Heartbeat, Outgoing};
+use crate::logs::LogTail;
 
 /// The contract's version that this worker speaks.
-const PROTOCOL_VERSION: u32 = 2;
+const PROTOCOL_VERSION: u32 = 3;
 /// The contract's limit on a chunk.
 const CHUNK_BYTES: usize = 1 << 20;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// From Join to Welcome. A coordinator that is stopped keeps its port open and never answers.
-const WELCOME_WITHIN: Duration = Duration::from_secs(5);
+/// From Join to the first answer. A coordinator that is stopped keeps its port open and never answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A connection on which nothing has come for so long is asked for a sign of life,
 const PING_AFTER: Duration = Duration::from_secs(2);
 /// and given up when there is none for so long. Coming back is cheap, and a network that swallows packets closes nothing.
@@ -51,6 +60,8 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub struct Introduction {
     pub name: String,
     pub device: String,
+    /// Of the device; 0: not known.
+    pub memory_bytes: u64,
     pub host: String,
     pub pid: u32,
     pub libtorch_version: String,
@@ -58,57 +69,52 @@ pub struct Introduction {
     pub incarnation: u64,
     /// The newest that it has heard of; 0: none.
     pub term: u64,
+    /// The one that it is at, when it comes back.
+    pub run: Option<String>,
 }
 
 /// A connection to a coordinator, for one session.
 #[derive(Debug)]
 pub struct Client {
-    service: WorkerServiceClient<Channel>,
+    service: Service,
+}
+
+/// All calls, with what shows who makes them.
+type Service = WorkerServiceClient<InterceptedService<Channel, Bearer>>;
+
+fn service(channel: Channel, access: &Access) -> Service {
+    Service::new(InterceptedService::new(channel, access.bearer()))
 }
 
 impl Client {
-    /// Connects to `http://host:port` (the scheme may be left out), once.
+    /// Connects, once.
     ///
     /// # Errors
-    /// [`ClientError::Address`], [`ClientError::Unreachable`].
-    pub async fn connect(url: &str) -> Result<Self, ClientError> {
-        let channel =
-            endpoint(url)?.connect().await.map_err(|error| ClientError::unreachable(url, &error))?;
-        Ok(Self { service: WorkerServiceClient::new(channel) })
+    /// [`ClientError::Credentials`], [`ClientError::Unreachable`], [`ClientError::Untrusted`].
+    pub async fn connect(access: &Access) -> Result<Self, ClientError> {
+        let channel = access.endpoint()?.connect().await;
+        let channel = channel.map_err(|error| ClientError::connecting(access.url(), &error))?;
+        Ok(Self { service: service(channel, access) })
     }
 
-    /// Opens the session.
+    /// Opens the session, on which `logs` leave too when they are wanted, and waits for its first answer.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] when the run does not want this worker, [`ClientError::Silent`] when it does not answer.
+    /// [`ClientError::Refused`] when nobody wants this worker, [`ClientError::Silent`] when nobody answers.
     pub async fn join(
         mut self,
         introduction: Introduction,
-    ) -> Result<(Welcome, Outgoing, Incoming), ClientError> {
-        let (outgoing, requests) = outgoing::open(convert::join(introduction));
-        let welcomed = async {
-            let mut stream = self.service.session(requests).await?.into_inner();
-            let first = stream.message().await?.ok_or(ClientError::Lost)?;
-            Ok((convert::welcome(first)?, stream))
+        logs: &LogTail,
+    ) -> Result<(Answer, Outgoing, Incoming), ClientError> {
+        let (outgoing, requests) = outgoing::open(convert::join(introduction), logs.clone());
+        let answered = async {
+            let mut incoming = Incoming { stream: self.service.session(requests).await?.into_inner() };
+            Ok((incoming.answer().await?, incoming))
         };
-        let answer = timeout(WELCOME_WITHIN, welcomed).await;
-        let (welcome, stream) = answer.unwrap_or(Err(ClientError::Silent { within: WELCOME_WITHIN }))?;
-        Ok((welcome, outgoing, Incoming { stream }))
+        let answered = timeout(ANSWER_WITHIN, answered).await;
+        let (answer, incoming) = answered.unwrap_or(Err(ClientError::Silent { within: ANSWER_WITHIN }))?;
+        Ok((answer, outgoing, incoming))
     }
-}
-
-fn endpoint(url: &str) -> Result<Endpoint, ClientError> {
-    let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let endpoint = Endpoint::from_shared(full)
-        .map_err(|error| ClientError::Address(url.to_owned(), error.to_string()))?
-        .connect_timeout(CONNECT_WITHIN)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .http2_keep_alive_interval(PING_AFTER)
-        .keep_alive_timeout(PONG_WITHIN)
-        .keep_alive_while_idle(true);
-    Ok(endpoint)
 }
 
 /// What the coordinator says. Dropping it ends the session.
@@ -118,6 +124,15 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// The next answer to the join. For whoever is pooled it may take days; a connection that has died ends it.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn answer(&mut self) -> Result<Answer, ClientError> {
+        let response = self.stream.message().await?.ok_or(ClientError::Lost)?;
+        Ok(convert::answer(response)?)
+    }
+
     /// The next order.
     ///
     /// # Errors

@@ -5,11 +5,13 @@
 
 mod cuda_library;
 mod kernels;
+mod memory;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use self::kernels::choose_kernels;
+pub use self::memory::memory_bytes;
 
 /// The libtorch whose interface the bindings were generated for; they refuse to be built against another.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

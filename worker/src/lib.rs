@@ -10,17 +10,19 @@ pub mod client;
 pub mod collective;
 pub mod data;
 pub mod device;
+pub mod logs;
 pub mod model;
 pub mod plan;
 pub mod session;
+mod stand_by;
 pub mod trainer;
 mod verbs;
 
-use std::io::{self, IsTerminal};
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::panic::{UnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::process::{Command as Process, ExitCode};
+use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use serde_json::json;
@@ -28,12 +30,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
-use tracing_subscriber::EnvFilter;
 
 use self::args::{Cli, Command, JoinArgs, OutputArgs};
-use self::client::ClientError;
 use self::device::{DeviceName, LIBTORCH_VERSION};
-use self::session::{SessionError, Settings, StopSignal};
+use self::logs::LogTail;
+use self::session::{Outcome, Over, SessionError, StopSignal};
 use self::trainer::FailureKind;
 use self::verbs::VerbError;
 
@@ -45,11 +46,15 @@ const SIGNALS_WAITING: usize = 4;
 /// The program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = start_logging(&cli.log) {
-        return usage(&format!("--log {}: {error}", cli.log));
-    }
+    let logs = LogTail::default();
+    logs::start(&cli.log, &logs);
+    // One line instead of a stack trace; libtorch's errors bring another along.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(place, "broke down: {}", trainer::panic_line(panic.payload()));
+    }));
     match cli.command {
-        Command::Join(args) => join(args),
+        Command::Join(args) => join(args, logs),
         Command::Devices(args) => devices(&args),
         Command::Version(args) => version(&args),
         Command::Infer(args) => verb(|| verbs::infer(&args.job)),
@@ -57,73 +62,64 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Logs to stderr: stdout is for data.
-fn start_logging(directives: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(directives)?;
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    format.with_ansi(colour).with_target(false).init();
-    // One line instead of a stack trace; libtorch's errors bring another along.
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        error!(place, "broke down: {}", trainer::panic_line(panic.payload()));
-    }));
-    Ok(())
-}
-
-fn join(args: JoinArgs) -> ExitCode {
-    let settings = args.settings(std::env::var_os("LOCKSTEP_HOME").map(PathBuf::from));
-    if let Some(variable) =
+fn join(args: JoinArgs, logs: LogTail) -> ExitCode {
+    let (begun, failures) = (Instant::now(), args.stand_by.unwrap_or_default());
+    let settings = match args.settings(std::env::var_os("LOCKSTEP_HOME").map(PathBuf::from), logs) {
+        Ok(settings) => settings,
+        Err(error) => return usage(&error.to_string()),
+    };
+    if let Some((name, value)) =
         device::missing_environment(settings.device, |name| std::env::var_os(name).is_some())
     {
-        let error = start_again(variable);
-        warn!(%error, "could not start again with {}={}; results may differ in bits", variable.0, variable.1);
+        let error = stand_by::start_again(name, value);
+        warn!(%error, "could not start again with {name}={value}; results may differ in bits");
+    }
+    if settings.coordinator.leaves_credentials_unused() {
+        warn!("credentials go over https:// only: none is shown to {}", settings.coordinator.url());
     }
     // Before anybody counts on this worker.
     if let Err(error) = device::open(settings.device) {
         return usage(&error.to_string());
     }
-    let (runtime, signals) = match start_runtime() {
+    let (runtime, mut signals) = match start_runtime() {
         Ok(started) => started,
         Err(error) => {
             error!(%error, "cannot start");
             return ExitCode::FAILURE;
         }
     };
-    let code = exit_code(runtime.block_on(session::run(&settings, signals)), &settings);
+    let Outcome { mut result, stands_by } = runtime.block_on(session::run(&settings, &mut signals));
+    let is_over = matches!(result, Ok(Over::Done) | Err(SessionError::Stopped(_)));
+    if stands_by && !is_over {
+        let failures = result.is_err().then(|| stand_by::failures(failures, begun.elapsed()));
+        result = match runtime.block_on(stand_by::begin_again(failures, &mut signals)) {
+            Ok(signal) => Err(SessionError::Stopped(signal)),
+            Err(failed) => {
+                error!(error = %failed, "cannot begin again as a new process");
+                result
+            }
+        };
+    }
     // Not by returning: the trainer may be computing still, and libtorch's destructors would pull its memory away from
     // under it, which ends in a segmentation fault as often as not.
-    signal_hook::low_level::exit(code)
+    signal_hook::low_level::exit(exit_code(&result))
 }
 
-/// Becomes the same program with the same arguments and a variable more: cuBLAS reads its environment once, and changing
-/// that of a running program is not safe. Returns only if that fails.
-fn start_again((name, value): (&str, &str)) -> io::Error {
-    let mut arguments = std::env::args_os();
-    let called = arguments.next().unwrap_or_default();
-    match std::env::current_exe() {
-        Ok(program) => Process::new(program).arg0(called).args(arguments).env(name, value).exec(),
+fn exit_code(result: &Result<Over, SessionError>) -> i32 {
+    let error = match result {
+        Ok(Over::Done) => return 0,
+        // It should not have ended.
+        Ok(Over::StandBy) => return 1,
         Err(error) => error,
-    }
-}
-
-fn exit_code(result: Result<(), SessionError>, settings: &Settings) -> i32 {
-    match result {
-        Ok(()) => 0,
-        Err(SessionError::Stopped(StopSignal::Interrupt)) => 130,
-        Err(SessionError::Stopped(StopSignal::Terminate)) => 143,
-        Err(SessionError::Client(error @ ClientError::Address(..))) => {
-            eprintln!("lockstep-worker: {error}");
-            2
-        }
-        Err(error) => {
-            error!(worker = settings.name, "{error}");
-            match error.kind() {
-                FailureKind::Run | FailureKind::Worker => 1,
-                FailureKind::Data => 3,
-                FailureKind::Cluster => 4,
-            }
-        }
+    };
+    match error {
+        SessionError::Stopped(StopSignal::Interrupt) => 130,
+        SessionError::Stopped(StopSignal::Terminate) => 143,
+        error => match error.kind() {
+            FailureKind::Run | FailureKind::Worker => 1,
+            FailureKind::Data => 3,
+            FailureKind::Cluster => 4,
+        },
     }
 }
 

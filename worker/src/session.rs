@@ -5,6 +5,10 @@
 //! process, says what it has to say once more, and whatever it hears twice it follows once. Only when nobody is there for
 //! `patience` does it give up. A run that goes on by other settings than this worker was welcomed with needs another
 //! worker: a trainer holds its plan for life, so this one ends and says so.
+//!
+//! Where the coordinator has a pool, a worker waits there for a run ([`pool`]), and again once that is over: as a new
+//! process, so that no run ever meets what another has left in this one. Whoever has waited there once also comes back after
+//! a failure. [`Outcome`] says when that is due.
 
 mod address;
 mod blobs;
@@ -12,7 +16,9 @@ mod conversation;
 mod courier;
 mod error;
 mod followed;
+mod joiner;
 mod link;
+mod pool;
 mod presence;
 mod readiness;
 mod reports;
@@ -32,30 +38,37 @@ pub use self::address::{Advertised, NotAnAddress};
 pub use self::blobs::BlobError;
 use self::conversation::Conversation;
 pub use self::error::SessionError;
-use self::link::Joiner;
-pub(crate) use self::link::host_name;
+use self::joiner::Joiner;
+pub(crate) use self::joiner::host_name;
+use self::pool::Placed;
+use self::presence::Backoff;
 use self::thread::Body;
+use crate::client::{Access, FinishOrder, Incoming, Outgoing, Welcome};
 use crate::device::DeviceName;
+use crate::logs::LogTail;
 use crate::trainer;
 
 /// How a worker joins, and when it ends by itself.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The coordinator's, `http://host:port`.
-    pub url: String,
+    pub coordinator: Access,
     /// Unique among the run's workers.
     pub name: String,
     pub device: DeviceName,
     /// Where data sets and weights are kept.
     pub cache: PathBuf,
-    /// host:port to listen on for other members; port 0 takes a free one.
-    pub listen: String,
+    /// host:port to listen on for other members; port 0 takes a free one. None: wherever they may come from.
+    pub listen: Option<String>,
     /// Where they reach it; none: the address listened on.
     pub advertise: Option<Advertised>,
     /// How long to go on without a coordinator.
     pub patience: Duration,
     /// How long to wait to be let go after a signal.
-    pub grace: Duration,
+    pub drain_timeout: Duration,
+    /// What this worker logs.
+    pub logs: LogTail,
+    /// This worker has waited in a pool before, as a former process.
+    pub stands_by: bool,
 }
 
 /// The signals that end a worker.
@@ -65,31 +78,88 @@ pub enum StopSignal {
     Terminate,
 }
 
+/// How a session ended that the coordinator has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Done,
+    /// Begin again as a new process, for the run that comes next.
+    StandBy,
+}
+
+impl Over {
+    fn by(finish: &FinishOrder) -> Self {
+        if finish.stand_by { Self::StandBy } else { Self::Done }
+    }
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The coordinator has been told of an error, if it could be; so has the log. [`SessionError::Stopped`] after a signal.
+    pub result: Result<Over, SessionError>,
+    /// The coordinator has a pool: this worker is to come back there also after an error.
+    pub stands_by: bool,
+}
+
 /// Takes part in a run until its coordinator says that it is over. The first of `signals` asks to leave at the next step
-/// boundary, a second one ends at once.
-///
-/// # Errors
-/// [`SessionError`]; the coordinator has been told, if it could be. [`SessionError::Stopped`] after a signal.
-pub async fn run(settings: &Settings, signals: mpsc::Receiver<StopSignal>) -> Result<(), SessionError> {
+/// boundary, a second one ends at once; while no run has this worker, the first one does.
+pub async fn run(settings: &Settings, signals: &mut mpsc::Receiver<StopSignal>) -> Outcome {
     take_part(settings, signals, Box::new(trainer::run)).await
 }
 
-async fn take_part(
-    settings: &Settings,
-    mut signals: mpsc::Receiver<StopSignal>,
-    body: Body,
-) -> Result<(), SessionError> {
-    let mut joiner = Joiner::new(settings);
-    let joined = tokio::select! {
-        joined = joiner.first() => joined?,
-        // Nobody counts on it yet.
-        Some(signal) = signals.recv() => return Err(SessionError::Stopped(signal)),
-    };
-    let span = info_span!("session", run = joined.0.plan.run, worker = settings.name);
-    async {
-        info!(device = %settings.device, term = joined.0.term, "joined");
-        Conversation::new(settings, (joiner, joined), signals, body)?.run().await
+/// Waits before a worker begins again that has failed so many times in a row. A signal ends that.
+pub async fn rest(failures: u32, signals: &mut mpsc::Receiver<StopSignal>) -> Option<StopSignal> {
+    let mut backoff = Backoff::after_failures(failures);
+    tokio::select! {
+        _ = backoff.wait_before(None) => None,
+        Some(signal) = signals.recv() => Some(signal),
     }
-    .instrument(span)
-    .await
+}
+
+async fn take_part(settings: &Settings, signals: &mut mpsc::Receiver<StopSignal>, body: Body) -> Outcome {
+    let mut joiner = Joiner::new(settings);
+    let placed = tokio::select! {
+        placed = pool::place(&mut joiner) => placed.map_err(SessionError::from).inspect_err(SessionError::log),
+        // Nobody counts on it yet.
+        Some(signal) = signals.recv() => Err(SessionError::Stopped(signal)),
+    };
+    let stands_by = joiner.stands_by;
+    let result = match placed {
+        Ok(Placed::InRun(welcome, outgoing, incoming)) => {
+            let span = info_span!("session", run = welcome.plan.run, worker = settings.name);
+            let joined = (*welcome, outgoing, incoming);
+            return converse(settings, joiner, joined, signals, body).instrument(span).await;
+        }
+        Ok(Placed::Dismissed(finish)) => {
+            info!(reason = finish.reason, "sent home");
+            Ok(Over::by(&finish))
+        }
+        Err(error) => Err(error),
+    };
+    Outcome { result, stands_by }
+}
+
+async fn converse(
+    settings: &Settings,
+    joiner: Joiner,
+    joined: (Welcome, Outgoing, Incoming),
+    signals: &mut mpsc::Receiver<StopSignal>,
+    body: Body,
+) -> Outcome {
+    let mut stands_by = joiner.stands_by;
+    info!(device = %settings.device, term = joined.0.term, "joined");
+    let mut conversation = match Conversation::new(settings, joiner, joined, signals, body) {
+        Ok(conversation) => conversation,
+        Err(error) => {
+            error.log();
+            return Outcome { result: Err(error), stands_by };
+        }
+    };
+    let result = conversation.run().await;
+    // Both tell of a pool.
+    stands_by |= matches!(result, Ok(Over::StandBy) | Err(SessionError::LetGo { .. }));
+    if stands_by && !matches!(result, Err(SessionError::Stopped(_))) {
+        conversation.rest().await;
+    }
+    Outcome { result, stands_by }
 }

@@ -28,7 +28,7 @@ const SLEEPS: [(&str, &str); 11] = [
         "worker/src/collective/nccl/patience.rs",
         "looks again for what a device cannot tell a thread that watches for a cancel too",
     ),
-    ("worker/src/collective/tcp.rs", "redials a peer that is not up yet; looks for a cancel between accepts"),
+    ("worker/src/collective/tcp/dial.rs", "redials a peer that is not up yet"),
     ("worker/src/session/conversation.rs", "wakes when the next heartbeat is due, and when patience is over"),
     ("worker/src/session/presence.rs", "the growing pause between tries to reach the coordinator"),
 ];

@@ -2,26 +2,25 @@
 
 use futures_util::StreamExt;
 use lockstep_proto::v1;
-use lockstep_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::Streaming;
 use tonic::codegen::Bytes;
-use tonic::transport::Channel;
 
-use super::{ClientError, endpoint};
+use super::{Access, ClientError, Service, service};
 
 /// A connection that is made when it is first used, and again after it broke. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Bulk {
-    pub(super) service: WorkerServiceClient<Channel>,
+    pub(super) service: Service,
 }
 
 impl Bulk {
-    /// To the coordinator at `url`.
+    /// To the coordinator.
     ///
     /// # Errors
-    /// [`ClientError::Address`].
-    pub fn new(url: &str) -> Result<Self, ClientError> {
-        Ok(Self { service: WorkerServiceClient::new(endpoint(url)?.connect_lazy()) })
+    /// [`ClientError::Credentials`].
+    pub fn new(access: &Access) -> Result<Self, ClientError> {
+        let channel = access.endpoint()?.connect_lazy();
+        Ok(Self { service: service(channel, access) })
     }
 
     /// A content-addressed file, in order.

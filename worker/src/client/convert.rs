@@ -7,7 +7,9 @@ use std::time::Duration;
 use lockstep_proto::v1;
 
 use self::plan::plan;
-use super::order::{BeginOrder, EvaluateOrder, Order, StartFrom, VerdictOrder, Welcome};
+use super::order::{
+    Answer, BeginOrder, EvaluateOrder, FinishOrder, Order, Pooled, StartFrom, VerdictOrder, Welcome,
+};
 use super::outgoing::Heartbeat;
 use super::{Introduction, PROTOCOL_VERSION};
 use crate::plan::{Position, Split};
@@ -25,11 +27,18 @@ fn need<T>(field: Option<T>, what: &'static str) -> Result<T, Malformed> {
     field.ok_or(Malformed(what))
 }
 
-pub(super) fn welcome(response: v1::SessionResponse) -> Result<Welcome, Malformed> {
-    let Some(v1::session_response::Message::Welcome(welcome)) = response.message else {
-        return Err(Malformed("the first word is not a welcome"));
-    };
-    let v1::Welcome { run, plan: settings, term, lease_ms } = welcome;
+pub(super) fn answer(response: v1::SessionResponse) -> Result<Answer, Malformed> {
+    use v1::session_response::Message;
+    Ok(match need(response.message, "it is of an unknown kind")? {
+        Message::Welcome(welcome) => Answer::Welcome(Box::new(self::welcome(welcome)?)),
+        Message::Pooled(v1::Pooled { keep_logs }) => Answer::Pooled(Pooled { keep_logs }),
+        Message::Finish(finish) => Answer::Finish(self::finish(finish)),
+        _ => return Err(Malformed("an order before the welcome")),
+    })
+}
+
+fn welcome(welcome: v1::Welcome) -> Result<Welcome, Malformed> {
+    let v1::Welcome { run, plan: settings, term, lease_ms, keep_logs } = welcome;
     let plan = plan(need(settings, "a welcome without a plan")?)?;
     if run != plan.run {
         return Err(Malformed("a welcome to one run with the plan of another"));
@@ -37,13 +46,14 @@ pub(super) fn welcome(response: v1::SessionResponse) -> Result<Welcome, Malforme
     if term == 0 || lease_ms == 0 {
         return Err(Malformed("a welcome without a term or a lease"));
     }
-    Ok(Welcome { plan, term, lease: Duration::from_millis(lease_ms) })
+    Ok(Welcome { plan, term, lease: Duration::from_millis(lease_ms), keep_logs })
 }
 
 pub(super) fn order(response: v1::SessionResponse) -> Result<Order, Malformed> {
     use v1::session_response::Message;
     Ok(match need(response.message, "it is of an unknown kind")? {
         Message::Welcome(_) => return Err(Malformed("a second welcome")),
+        Message::Pooled(_) => return Err(Malformed("into the pool while a run has it")),
         Message::Prepare(v1::Prepare { generation, now }) => Order::Prepare { generation, now },
         Message::Begin(begin) => Order::Begin(self::begin(begin)?),
         Message::Verdict(v1::Verdict { generation, epoch, restore_step, save, hold, keep }) => {
@@ -55,8 +65,12 @@ pub(super) fn order(response: v1::SessionResponse) -> Result<Order, Malformed> {
             weights_step: evaluate.weights_step,
         }),
         Message::Stored(v1::Stored { step }) => Order::Stored { step },
-        Message::Finish(v1::Finish { reason }) => Order::Finish { reason },
+        Message::Finish(finish) => Order::Finish(self::finish(finish)),
     })
+}
+
+fn finish(v1::Finish { reason, stand_by }: v1::Finish) -> FinishOrder {
+    FinishOrder { reason, stand_by }
 }
 
 fn begin(begin: v1::Begin) -> Result<BeginOrder, Malformed> {
@@ -106,9 +120,20 @@ fn split(split: v1::Split) -> Result<Split, Malformed> {
 }
 
 pub(super) fn join(introduction: Introduction) -> v1::Join {
-    let Introduction { name, device, host, pid, libtorch_version, incarnation, term } = introduction;
-    let protocol_version = PROTOCOL_VERSION;
-    v1::Join { protocol_version, name, device, host, pid, libtorch_version, incarnation, term }
+    let Introduction { name, device, memory_bytes, host, pid, libtorch_version, incarnation, term, run } =
+        introduction;
+    v1::Join {
+        protocol_version: PROTOCOL_VERSION,
+        name,
+        device,
+        host,
+        pid,
+        libtorch_version,
+        incarnation,
+        term,
+        run: run.unwrap_or_default(),
+        memory_bytes,
+    }
 }
 
 pub(super) fn heartbeat(heartbeat: Heartbeat) -> v1::Heartbeat {
@@ -236,5 +261,18 @@ mod tests {
         let message = Some(v1::session_response::Message::Begin(begin));
         assert!(order(v1::SessionResponse { message }).is_err(), "rank 1 of none");
         assert!(order(v1::SessionResponse { message: None }).is_err());
+    }
+
+    #[test]
+    fn only_a_place_or_the_end_answers_a_join() {
+        use v1::session_response::Message;
+        let answer = |message| answer(v1::SessionResponse { message: Some(message) });
+        let pooled = answer(Message::Pooled(v1::Pooled { keep_logs: true }));
+        assert_eq!(pooled, Ok(Answer::Pooled(Pooled { keep_logs: true })));
+        let finish = v1::Finish { reason: "drained".to_owned(), stand_by: false };
+        let expected = FinishOrder { reason: "drained".to_owned(), stand_by: false };
+        assert_eq!(answer(Message::Finish(finish)), Ok(Answer::Finish(expected)));
+        assert!(answer(Message::Prepare(v1::Prepare::default())).is_err());
+        assert!(answer(Message::Welcome(v1::Welcome::default())).is_err(), "without a plan");
     }
 }

@@ -6,17 +6,28 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::convert::Malformed;
+use super::credentials::CredentialError;
+use super::trust::{Distrust, distrust, innermost};
 
 /// Why the coordinator could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("{0:?} is not an address: {1}")]
     Address(String, String),
+    /// What is shown to the coordinator, or what it is known by, is missing or damaged.
+    #[error(transparent)]
+    Credentials(CredentialError),
     #[error("cannot reach the coordinator at {url}: {reason}")]
     Unreachable { url: String, reason: String },
+    #[error("the coordinator cannot be trusted: {reason}; hint: {hint}")]
+    Untrusted { reason: String, hint: &'static str },
+    #[error(
+        "the coordinator does not let this worker in: {reason}; hint: whoever runs the coordinator issues certificates"
+    )]
+    Distrusted { reason: String },
     #[error("the coordinator did not answer within {} s", .within.as_secs())]
     Silent { within: Duration },
-    #[error("the coordinator refused: {}", .0.message())]
+    #[error("{}", told(.0))]
     Refused(Status),
     #[error("lost the coordinator")]
     Lost,
@@ -28,8 +39,9 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(super) fn unreachable(url: &str, error: &dyn Error) -> Self {
-        Self::Unreachable { url: url.to_owned(), reason: root_cause(error) }
+    pub(super) fn connecting(url: &str, error: &(dyn Error + 'static)) -> Self {
+        let reason = innermost(error).to_string();
+        distrust(error).map_or_else(|| Self::Unreachable { url: url.to_owned(), reason }, Self::from)
     }
 
     /// Whether joining again may help: nobody is there, nobody answers, the run has no place, another process has this name
@@ -41,7 +53,11 @@ impl ClientError {
             Self::Refused(status) => {
                 is_broken(status) || matches!(status.code(), Code::AlreadyExists | Code::Aborted)
             }
-            Self::Address(..) | Self::Malformed(_) => false,
+            Self::Address(..)
+            | Self::Credentials(_)
+            | Self::Untrusted { .. }
+            | Self::Distrusted { .. }
+            | Self::Malformed(_) => false,
         }
     }
 
@@ -51,7 +67,12 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost => true,
             Self::Refused(status) => is_broken(status),
-            Self::Address(..) | Self::Overtaken { .. } | Self::Malformed(_) => false,
+            Self::Address(..)
+            | Self::Credentials(_)
+            | Self::Untrusted { .. }
+            | Self::Distrusted { .. }
+            | Self::Overtaken { .. }
+            | Self::Malformed(_) => false,
         }
     }
 
@@ -63,8 +84,30 @@ impl ClientError {
 }
 
 impl From<Status> for ClientError {
+    /// With TLS 1.3 a coordinator turns a certificate down only when the connection is in use already.
     fn from(status: Status) -> Self {
-        Self::Refused(status)
+        status.source().and_then(distrust).map_or_else(|| Self::Refused(status), Self::from)
+    }
+}
+
+impl From<Distrust> for ClientError {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::OfCoordinator { reason, hint } => Self::Untrusted { reason, hint },
+            Distrust::OfWorker { reason } => Self::Distrusted { reason },
+        }
+    }
+}
+
+/// In one line. What the transport says bears a source, what the coordinator says does not.
+fn told(status: &Status) -> String {
+    match status.source() {
+        Some(source) => format!("the connection to the coordinator broke: {}", innermost(source)),
+        None => {
+            let message = status.message();
+            let message = if message.is_empty() { status.code().description() } else { message };
+            format!("the coordinator refused: {}", message.replace("\nhint: ", "; hint: "))
+        }
     }
 }
 
@@ -72,15 +115,6 @@ impl From<Status> for ClientError {
 fn is_broken(status: &Status) -> bool {
     let codes = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal, Code::DeadlineExceeded];
     codes.contains(&status.code())
-}
-
-/// The innermost error: tonic's outer ones say "transport error" only.
-fn root_cause(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]
@@ -92,10 +126,26 @@ mod tests {
         for code in [Code::Unavailable, Code::AlreadyExists, Code::Aborted, Code::Internal] {
             assert!(ClientError::Refused(Status::new(code, "")).is_passing(), "{code:?}");
         }
-        for code in [Code::NotFound, Code::FailedPrecondition, Code::InvalidArgument, Code::Unimplemented] {
+        let for_good = [
+            Code::NotFound,
+            Code::FailedPrecondition,
+            Code::InvalidArgument,
+            Code::Unimplemented,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+        ];
+        for code in for_good {
             assert!(!ClientError::Refused(Status::new(code, "")).is_passing(), "{code:?}");
         }
         assert!(ClientError::Overtaken { term: 1, newest: 2 }.is_passing());
         assert!(!ClientError::Overtaken { term: 1, newest: 2 }.is_of_the_connection());
+    }
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        let refused = |message| ClientError::from(Status::permission_denied(message)).to_string();
+        assert_eq!(refused("no\nhint: ask"), "the coordinator refused: no; hint: ask");
+        let code = Code::PermissionDenied.description();
+        assert_eq!(refused(""), format!("the coordinator refused: {code}"));
     }
 }

@@ -1,5 +1,6 @@
 //! A coordinator for tests: the other side of the wire on a free port, whose decisions are the test's.
 
+mod authority;
 mod service;
 mod wire;
 
@@ -13,11 +14,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Code, Status};
 
+pub(crate) use self::authority::{Authority, Validity};
 use self::service::Service;
 pub(crate) use self::service::{ENDLESS_STEP, Upload};
+pub(crate) use self::wire::digest;
 use super::Order;
 
 /// Far more than anything here takes; a test that waits for so long has failed.
@@ -35,6 +38,12 @@ pub(crate) struct Coordinator {
 pub(crate) struct Session {
     pub(crate) incarnation: u64,
     pub(crate) term: u64,
+    /// The one that the worker says it is at.
+    pub(crate) run: String,
+    pub(crate) memory_bytes: u64,
+    pub(crate) pid: u32,
+    /// The header of that name.
+    pub(crate) authorization: Option<String>,
     said: mpsc::Receiver<Said>,
     answers: mpsc::Sender<Result<v1::SessionResponse, Status>>,
 }
@@ -48,15 +57,25 @@ pub(crate) enum Said {
     Started { generation: u64 },
     Prefix { line: String },
     Progress,
+    Logged { lines: String },
     Failed { reason: String, of_the_worker: bool },
 }
 
 impl Coordinator {
     pub(crate) async fn start() -> Self {
+        Self::serve(Server::builder(), "http").await
+    }
+
+    /// With TLS.
+    pub(crate) async fn start_with(tls: ServerTlsConfig) -> Self {
+        Self::serve(Server::builder().tls_config(tls).unwrap(), "https").await
+    }
+
+    async fn serve(mut server: Server, scheme: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (service, sessions, uploads) = Service::new();
-        let server = Server::builder().add_service(WorkerServiceServer::new(service));
+        let server = server.add_service(WorkerServiceServer::new(service));
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
@@ -92,8 +111,18 @@ impl Session {
     pub(crate) async fn welcome(&self, term: u64, epochs: u32) {
         let plan = Some(wire::plan(epochs));
         let run = wire::RUN.to_owned();
-        let welcome = v1::Welcome { run, plan, term, lease_ms: 300 };
+        let welcome = v1::Welcome { run, plan, term, lease_ms: 300, keep_logs: false };
         self.answer(Ok(Message::Welcome(welcome))).await;
+    }
+
+    /// No run needs the worker.
+    pub(crate) async fn pool(&self) {
+        self.answer(Ok(Message::Pooled(v1::Pooled { keep_logs: false }))).await;
+    }
+
+    /// The same, by a coordinator that wants its log.
+    pub(crate) async fn pool_keeping_logs(&self) {
+        self.answer(Ok(Message::Pooled(v1::Pooled { keep_logs: true }))).await;
     }
 
     pub(crate) async fn refuse(self, code: Code) {
@@ -122,6 +151,12 @@ impl Session {
             }
         };
         timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("never heard {what}"))
+    }
+
+    /// Nothing has been said since the join.
+    pub(crate) fn says_nothing(&mut self) {
+        let said = self.said.try_recv();
+        assert!(said.is_err(), "{said:?}");
     }
 
     /// The worker ends the session.

@@ -5,7 +5,18 @@ use std::time::Duration;
 use crate::plan::{Plan, Position, Split};
 use crate::trainer::Peer;
 
-/// The answer to a join.
+/// What becomes of a worker that has joined.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A run wants it.
+    Welcome(Box<Welcome>),
+    /// No run needs it now. Another answer follows on the same session.
+    Pooled(Pooled),
+    /// Nothing ever will.
+    Finish(FinishOrder),
+}
+
+/// Admitted to a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Welcome {
     pub plan: Plan,
@@ -13,6 +24,15 @@ pub struct Welcome {
     pub term: u64,
     /// A worker that is not heard of for so long is lost.
     pub lease: Duration,
+    /// The coordinator wants to have what this worker logs.
+    pub keep_logs: bool,
+}
+
+/// One of those that wait for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooled {
+    /// As in [`Welcome`].
+    pub keep_logs: bool,
 }
 
 /// A word on an open session.
@@ -30,10 +50,15 @@ pub enum Order {
     Stored {
         step: u64,
     },
-    /// The session is over.
-    Finish {
-        reason: String,
-    },
+    Finish(FinishOrder),
+}
+
+/// The session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishOrder {
+    pub reason: String,
+    /// Begin again as a new process, for the run that comes next.
+    pub stand_by: bool,
 }
 
 /// Take part in a generation.

@@ -2,7 +2,8 @@
 //!
 //! There is no queue. Each kind of message has one slot, a newer one takes the place of one that still waits, and the
 //! connection takes from the slots, in a fixed order, whenever it has room. So nothing is ever behind something that has
-//! lost its meaning, a slow network costs no memory, and who speaks never waits.
+//! lost its meaning, a slow network costs no memory, and who speaks never waits. Log lines come after everything else but a
+//! worker's last word, which they explain.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use lockstep_proto::v1::session_request::Message;
 use tokio::sync::Notify;
 
 use super::convert;
+use crate::logs::LogTail;
 use crate::trainer::{EpochReport, EvalReport, FailureKind, PrefixTold, Progress, Started, pulse};
 
 /// A worker's whole state.
@@ -38,6 +40,7 @@ pub struct Outgoing {
 struct Slots {
     waiting: Mutex<Waiting>,
     filled: Notify,
+    logs: LogTail,
 }
 
 #[derive(Debug, Default)]
@@ -55,13 +58,16 @@ enum Kind {
     Prefix,
     EpochReport,
     EvalReport,
-    Failed,
     Progress,
+    Failed,
 }
 
-/// A direction that begins with `join`, and what it says.
-pub(super) fn open(join: v1::Join) -> (Outgoing, impl Stream<Item = v1::SessionRequest> + Send + 'static) {
-    let slots = Arc::new(Slots::default());
+/// A direction that begins with `join`, and what it says; `logs` with it, when they are wanted.
+pub(super) fn open(
+    join: v1::Join,
+    logs: LogTail,
+) -> (Outgoing, impl Stream<Item = v1::SessionRequest> + Send + 'static) {
+    let slots = Arc::new(Slots { logs, ..Slots::default() });
     slots.put(Message::Join(join));
     let requests = stream::unfold(Arc::clone(&slots), |slots| async move {
         let message = slots.next().await?;
@@ -123,7 +129,8 @@ impl Slots {
             Message::EpochReport(_) => Kind::EpochReport,
             Message::EvalReport(_) => Kind::EvalReport,
             Message::Failed(_) => Kind::Failed,
-            Message::Progress(_) => Kind::Progress,
+            // Log lines have no slot.
+            Message::Progress(_) | Message::Logged(_) => Kind::Progress,
         };
         self.waiting().messages.insert(kind, message);
         self.filled.notify_one();
@@ -132,22 +139,34 @@ impl Slots {
     /// None when the worker has nothing to say any more.
     async fn next(&self) -> Option<Message> {
         loop {
-            {
-                let mut waiting = self.waiting();
-                if let Some((_, message)) = waiting.messages.pop_first() {
-                    return Some(message);
-                }
-                if waiting.is_closed {
-                    return None;
-                }
+            if let Some(message) = self.take() {
+                return Some(message);
             }
-            self.filled.notified().await;
+            if self.waiting().is_closed {
+                return None;
+            }
+            tokio::select! {
+                () = self.filled.notified() => {}
+                () = self.logs.filled() => {}
+            }
         }
+    }
+
+    fn take(&self) -> Option<Message> {
+        let mut waiting = self.waiting();
+        if waiting.messages.keys().all(|kind| *kind == Kind::Failed)
+            && let Some(lines) = self.logs.take()
+        {
+            return Some(Message::Logged(v1::Logged { lines }));
+        }
+        waiting.messages.pop_first().map(|(_, message)| message)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use futures_util::StreamExt;
 
     use super::*;
@@ -160,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_heartbeat_leaves_first_and_the_others_never() {
-        let (outgoing, requests) = open(v1::Join::default());
+        let (outgoing, requests) = open(v1::Join::default(), LogTail::default());
         outgoing.failed("no more".to_owned(), FailureKind::Run);
         outgoing.heartbeat(heartbeat(1));
         outgoing.heartbeat(heartbeat(2));
@@ -170,5 +189,33 @@ mod tests {
         assert!(matches!(&said[0], Message::Join(_)));
         assert!(matches!(&said[1], Message::Heartbeat(heartbeat) if heartbeat.sequence == 2));
         assert!(matches!(&said[2], Message::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn log_lines_leave_behind_the_news_and_before_the_last_word() {
+        let logs = LogTail::default();
+        let (outgoing, requests) = open(v1::Join::default(), logs.clone());
+        logs.clone().write_all(b"why\n").unwrap();
+        outgoing.failed("no more".to_owned(), FailureKind::Run);
+        outgoing.heartbeat(heartbeat(1));
+        logs.keep(true);
+        drop(outgoing);
+        let said: Vec<Message> = requests.filter_map(|request| async { request.message }).collect().await;
+        assert_eq!(said.len(), 4);
+        assert!(matches!(&said[1], Message::Heartbeat(_)));
+        assert!(matches!(&said[2], Message::Logged(logged) if logged.lines == "why\n"));
+        assert!(matches!(&said[3], Message::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn log_lines_leave_by_themselves() {
+        let logs = LogTail::default();
+        let (_outgoing, requests) = open(v1::Join::default(), logs.clone());
+        tokio::pin!(requests);
+        assert!(matches!(requests.next().await.unwrap().message, Some(Message::Join(_))));
+        logs.keep(true);
+        let (said, ()) = tokio::join!(requests.next(), async { logs.clone().write_all(b"news\n").unwrap() });
+        let expected = v1::Logged { lines: "news\n".to_owned() };
+        assert_eq!(said.unwrap().message, Some(Message::Logged(expected)));
     }
 }

@@ -1,8 +1,10 @@
-//! Loads libtorch_cuda into the process, which registers its kernels and device hooks with libtorch.
+//! Loads libtorch_cuda into the process, which registers its kernels and device hooks with libtorch, and asks the driver
+//! below it what libtorch does not tell.
 //!
-//! One of the two files with `unsafe`: loading a library runs its initialisers.
+//! One of the files with `unsafe`: loading a library runs its initialisers.
 #![allow(unsafe_code)]
 
+use std::ffi::{c_int, c_uint};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -38,6 +40,28 @@ fn load_once() -> Result<(), CudaLibraryError> {
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
     // Kernels stay registered for the life of the process, so the library must stay too.
     library.map(std::mem::forget).map_err(|error| CudaLibraryError::Refused { reason: first_line(&error) })
+}
+
+/// The whole memory of a GPU. The driver tells it without a context on the device, which would take half a gigabyte of it:
+/// a worker may wait for its next run for days.
+pub(super) fn total_memory_bytes(index: usize) -> Option<u64> {
+    let ordinal = c_int::try_from(index).ok()?;
+    // SAFETY: the driver's initialisers ask nothing of their caller; with libtorch_cuda it is in use already.
+    let driver = unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW) }.ok()?;
+    let (mut device, mut bytes) = (0, 0);
+    // SAFETY: the types are those of `cuda.h`, where a status of 0 is success and `CUdevice` an int. Each writes one value
+    // to where it is told, and to begin is allowed more than once.
+    let statuses = unsafe {
+        let begin = driver.get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit\0").ok()?;
+        let device_at =
+            driver.get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet\0").ok()?;
+        let total =
+            driver.get::<unsafe extern "C" fn(*mut usize, c_int) -> c_int>(b"cuDeviceTotalMem_v2\0").ok()?;
+        [begin(0), device_at(&raw mut device, ordinal), total(&raw mut bytes, device)]
+    };
+    // It is in use for the life of the process.
+    std::mem::forget(driver);
+    (statuses == [0; 3]).then_some(bytes as u64)
 }
 
 fn first_line(error: &libloading::Error) -> String {

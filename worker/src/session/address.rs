@@ -56,6 +56,22 @@ impl Advertised {
     }
 }
 
+/// Where to listen when nobody has said: on loopback where the others are sure to be there too, else everywhere. They prove
+/// themselves wherever they come from.
+pub(super) async fn listened_on(advertised: Option<&Advertised>, url: &str) -> &'static str {
+    let ip = match advertised {
+        Some(Advertised { host, .. }) if host == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        Some(Advertised { host, .. }) => host.parse().ok(),
+        None => outward_ip(url).await,
+    };
+    match ip {
+        Some(IpAddr::V4(ip)) if ip.is_loopback() => "127.0.0.1:0",
+        Some(IpAddr::V6(ip)) if ip.is_loopback() => "[::1]:0",
+        Some(IpAddr::V6(_)) => "[::]:0",
+        Some(IpAddr::V4(_)) | None => "0.0.0.0:0",
+    }
+}
+
 /// host:port for the others, of a data plane that listens on `local`.
 pub(super) async fn reachable(advertised: Option<&Advertised>, local: SocketAddr, url: &str) -> String {
     match advertised {
@@ -108,6 +124,26 @@ mod tests {
             assert_eq!(reachable(Some(&advertised), local, "http://unused").await, told);
         }
         assert_eq!(reachable(None, "127.0.0.1:7".parse().unwrap(), "http://unused").await, "127.0.0.1:7");
+    }
+
+    #[tokio::test]
+    async fn a_worker_listens_on_loopback_only_where_all_are_sure_to_be_there() {
+        let on = async |advertised: &str, url| {
+            let advertised: Option<Advertised> = advertised.parse().ok();
+            listened_on(advertised.as_ref(), url).await
+        };
+        let here = "http://127.0.0.1:9";
+        for (advertised, url, expected) in [
+            ("", here, "127.0.0.1:0"),
+            ("127.0.0.1:80", here, "127.0.0.1:0"),
+            ("localhost", here, "127.0.0.1:0"),
+            ("gpu-3", here, "0.0.0.0:0"),
+            ("10.0.0.3:80", here, "0.0.0.0:0"),
+            ("fd00::3", here, "[::]:0"),
+            ("", "https://nowhere.invalid:9", "0.0.0.0:0"),
+        ] {
+            assert_eq!(on(advertised, url).await, expected, "{advertised} {url}");
+        }
     }
 
     #[test]

@@ -13,15 +13,16 @@ use tracing::{debug, info, warn};
 
 use super::courier::{Courier, Errand};
 use super::followed::{Evaluation, Followed};
-use super::link::{Event, Joined, Joiner, Link};
+use super::joiner::Joiner;
+use super::link::{Event, Link};
 use super::presence::{Fetcher, Presence};
 use super::readiness::{get_ready, setup};
 use super::reports::Reports;
 use super::speaker::Speaker;
 use super::thread::{Body, TrainerThread};
 use super::uploads::Uploads;
-use super::{SessionError, Settings, StopSignal};
-use crate::client::{BeginOrder, Bulk, Order, Outgoing, Welcome};
+use super::{Over, SessionError, Settings, StopSignal};
+use crate::client::{BeginOrder, Bulk, FinishOrder, Incoming, Order, Outgoing, Welcome};
 use crate::collective::Listener;
 use crate::plan::Plan;
 use crate::trainer::{Kept, Pulse};
@@ -36,7 +37,7 @@ pub(super) struct Conversation<'a> {
     plan: Plan,
     link: Link,
     is_attached: watch::Sender<bool>,
-    signals: mpsc::Receiver<StopSignal>,
+    signals: &'a mut mpsc::Receiver<StopSignal>,
     leaving: Option<Leaving>,
     trainer: TrainerThread,
     followed: Followed,
@@ -44,6 +45,8 @@ pub(super) struct Conversation<'a> {
     speaker: Speaker,
     reports: Reports,
     kept: Kept,
+    /// The run's newest checkpoint that was heard of.
+    stored: Option<u64>,
     /// There is something to say.
     wake: Arc<Notify>,
     listener: Option<Arc<Listener>>,
@@ -64,11 +67,12 @@ impl<'a> Conversation<'a> {
     /// Begins with what was joined.
     pub(super) fn new(
         settings: &'a Settings,
-        (joiner, joined): (Joiner, Joined),
-        signals: mpsc::Receiver<StopSignal>,
+        joiner: Joiner,
+        (welcome, outgoing, incoming): (Welcome, Outgoing, Incoming),
+        signals: &'a mut mpsc::Receiver<StopSignal>,
         body: Body,
     ) -> Result<Self, SessionError> {
-        let (Welcome { plan, lease, .. }, outgoing, incoming) = joined;
+        let Welcome { plan, lease, .. } = welcome;
         let wake = Arc::new(Notify::new());
         let (reports, uploads, kept) = (Reports::new(Arc::clone(&wake)), Uploads::default(), Kept::default());
         let pulse = Pulse::new({
@@ -78,7 +82,7 @@ impl<'a> Conversation<'a> {
         let setup = setup(settings, &plan, &pulse, &kept);
         let trainer = TrainerThread::spawn(body, setup, reports.clone(), uploads.clone())?;
         let (is_attached, attached) = watch::channel(true);
-        let (bulk, presence) = (Bulk::new(&settings.url)?, Presence::new(attached));
+        let (bulk, presence) = (Bulk::new(&settings.coordinator)?, Presence::new(attached));
         let fetcher = Fetcher { bulk, presence, patience: settings.patience };
         Ok(Self {
             settings,
@@ -92,6 +96,7 @@ impl<'a> Conversation<'a> {
             speaker: Speaker::new(pulse, reports.clone(), outgoing, lease),
             reports,
             kept,
+            stored: None,
             wake,
             listener: None,
             fetcher,
@@ -101,23 +106,36 @@ impl<'a> Conversation<'a> {
     }
 
     /// Takes part until the coordinator says that it is over. It is told of what goes wrong here.
-    pub(super) async fn run(mut self) -> Result<(), SessionError> {
+    pub(super) async fn run(&mut self) -> Result<Over, SessionError> {
         self.speaker.speak();
-        match self.converse().await {
-            Err(error) if error.is_for_the_coordinator() => {
-                self.last_word(&error).await;
-                Err(error)
-            }
-            Err(error @ SessionError::NoWayBack { .. }) => match self.leaving {
-                // There was nobody to be let go by.
-                Some(Leaving { signal, .. }) => Err(SessionError::Stopped(signal)),
-                None => Err(error),
-            },
-            result => result,
+        let error = match (self.converse().await, self.leaving) {
+            (Ok(over), None) => return Ok(over),
+            // Without a way back there was nobody to be let go by.
+            (
+                Ok(_) | Err(SessionError::NoWayBack { .. } | SessionError::LetGo { .. }),
+                Some(Leaving { signal, .. }),
+            ) => SessionError::Stopped(signal),
+            (Err(error), _) => error,
+        };
+        if matches!(error, SessionError::Stopped(_)) {
+            self.farewell();
+        }
+        error.log();
+        if error.is_for_the_coordinator() {
+            self.last_word(&error).await;
+        }
+        Err(error)
+    }
+
+    /// Waits until the trainer has let go of its device, but not for long: what it has open, a process that takes the place
+    /// of this one would find open too.
+    pub(super) async fn rest(self) {
+        if timeout(LAST_WORD, self.trainer.end()).await.is_err() {
+            debug!("the trainer is still at work");
         }
     }
 
-    async fn converse(&mut self) -> Result<(), SessionError> {
+    async fn converse(&mut self) -> Result<Over, SessionError> {
         let (uploads, plan, fetcher) = (self.uploads.clone(), self.plan.clone(), self.fetcher.clone());
         let sending = uploads.send(&fetcher.bulk, &plan.run, &self.settings.name, fetcher.presence.clone());
         let ready = get_ready(self.settings, &plan, &fetcher);
@@ -125,7 +143,7 @@ impl<'a> Conversation<'a> {
         loop {
             tokio::select! {
                 event = self.link.next() => match event? {
-                    Event::Order(Order::Finish { reason }) => return self.finished(&reason),
+                    Event::Order(Order::Finish(finish)) => return Ok(Self::finished(&finish)),
                     Event::Order(order) => self.follow(order)?,
                     Event::Detached => {
                         self.is_attached.send_replace(false);
@@ -168,9 +186,12 @@ impl<'a> Conversation<'a> {
                 Evaluation::Report => self.reports.say_evaluation_again(),
                 Evaluation::Nothing => {}
             },
-            Order::Stored { step } => self.kept.release(step),
+            Order::Stored { step } => {
+                self.kept.release(step);
+                self.stored = self.stored.max(Some(step));
+            }
             // The loop ends with it.
-            Order::Finish { .. } => {}
+            Order::Finish(_) => {}
         }
         // Whoever says something again has missed the answer.
         self.speaker.speak();
@@ -231,30 +252,40 @@ impl<'a> Conversation<'a> {
         if self.leaving.is_some() {
             return Err(SessionError::Stopped(signal));
         }
-        let grace = self.settings.grace;
+        let drain_timeout = self.settings.drain_timeout;
         info!(
             ?signal,
-            grace_s = grace.as_secs(),
+            drain_timeout_s = drain_timeout.as_secs(),
             "leaving at the next boundary; a second signal ends at once"
         );
-        self.leaving = Some(Leaving { signal, deadline: Instant::now() + grace });
+        self.leaving = Some(Leaving { signal, deadline: Instant::now() + drain_timeout });
         self.speaker.is_leaving = true;
         self.speaker.speak();
         Ok(())
     }
 
-    fn finished(&self, reason: &str) -> Result<(), SessionError> {
-        info!(reason, "the session is over");
-        match self.leaving {
-            Some(Leaving { signal, .. }) => Err(SessionError::Stopped(signal)),
-            None => Ok(()),
+    fn finished(finish: &FinishOrder) -> Over {
+        info!(reason = finish.reason, "the session is over");
+        Over::by(finish)
+    }
+
+    /// For whoever has stopped this worker, and perhaps all of them: what is left of the run's work.
+    fn farewell(&self) {
+        let run = &self.plan.run;
+        let at = self
+            .speaker
+            .step()
+            .map_or_else(|| "before its first step".to_owned(), |step| format!("at step {step}"));
+        match self.stored {
+            Some(step) => info!("left {run} {at}; its newest checkpoint is that of step {step}"),
+            None => info!("left {run} {at}; none of its checkpoints was stored while this worker was there"),
         }
     }
 
     fn overdue(&self) -> SessionError {
         let signal = self.leaving.map_or(StopSignal::Terminate, |leaving| leaving.signal);
         warn!(
-            grace_s = self.settings.grace.as_secs(),
+            drain_timeout_s = self.settings.drain_timeout.as_secs(),
             "the coordinator has not let go; leaving all the same"
         );
         SessionError::Stopped(signal)
@@ -271,7 +302,7 @@ impl<'a> Conversation<'a> {
                     is_said = true;
                 }
                 match self.link.next().await {
-                    Ok(Event::Order(Order::Finish { .. })) | Err(_) => return,
+                    Ok(Event::Order(Order::Finish(_))) | Err(_) => return,
                     Ok(Event::Detached) if is_said => return,
                     Ok(Event::Detached) => self.speaker.detach(),
                     Ok(Event::Attached(welcome, outgoing)) => self.speaker.attach(outgoing, welcome.lease),

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use tracing::error;
+
 use super::StopSignal;
 use super::blobs::BlobError;
 use crate::client::ClientError;
@@ -27,6 +29,9 @@ pub enum SessionError {
         "the coordinator has come back with other settings of {run}: start this worker again to train by them"
     )]
     OtherPlan { run: String },
+    /// Its place is another's, or nobody's.
+    #[error("the coordinator has come back without a place for this worker in {run}")]
+    LetGo { run: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     #[error(transparent)]
@@ -44,6 +49,13 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// For people. A signal is no error.
+    pub(super) fn log(&self) {
+        if !matches!(self, Self::Stopped(_)) {
+            error!("{self}");
+        }
+    }
+
     /// Who has to act on it.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
@@ -59,6 +71,7 @@ impl SessionError {
             | Self::NoWayBack { .. }
             | Self::OtherRun { .. }
             | Self::OtherPlan { .. }
+            | Self::LetGo { .. }
             | Self::Listen { .. }
             | Self::Flooded => FailureKind::Cluster,
             Self::Thread(_) | Self::Stopped(_) => FailureKind::Worker,
@@ -67,6 +80,6 @@ impl SessionError {
 
     /// Whether the coordinator can and should hear of it.
     pub(super) fn is_for_the_coordinator(&self) -> bool {
-        !matches!(self, Self::Client(_) | Self::NoWayBack { .. } | Self::Stopped(_))
+        !matches!(self, Self::Client(_) | Self::NoWayBack { .. } | Self::LetGo { .. } | Self::Stopped(_))
     }
 }

@@ -1,27 +1,18 @@
 //! The connection beneath a session. It breaks and is made again without the trainer's notice: the session goes on, hears
 //! that nobody listens for a while, and then that somebody does.
 
-use std::fs;
-use std::time::Duration;
-
-use rand_core::{OsRng, TryRngCore};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, info, warn};
 
+use super::SessionError;
+use super::joiner::{Joined, Joiner};
 use super::presence::Backoff;
-use super::{SessionError, Settings};
-use crate::client::{Client, ClientError, Incoming, Introduction, Order, Outgoing, Welcome};
-use crate::device::LIBTORCH_VERSION;
+use crate::client::{ClientError, Incoming, Order, Outgoing, Welcome};
 
-/// How long to try to join for the first time: workers and coordinator are often started together.
-const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Orders that wait for the session's loop. More wait in the network.
 const EVENTS_WAITING: usize = 16;
-
-/// What a joined session begins with.
-pub(super) type Joined = (Welcome, Outgoing, Incoming);
 
 /// What the connection has to tell.
 #[derive(Debug)]
@@ -82,27 +73,28 @@ async fn keep(
         // From the shortest pause, however soon this connection broke too: a coordinator that is there waits half a second
         // for its workers to come back.
         let mut backoff = Backoff::new();
-        let (away, patience) = (Instant::now(), joiner.patience);
-        backoff.wait_before(away + patience).await;
-        let event = match joiner.persist(away + patience, &mut backoff).await {
-            Ok((welcome, outgoing, next)) => {
+        let away = Instant::now();
+        let deadline = Some(away + joiner.patience);
+        backoff.wait_before(deadline).await;
+        let last_word = match joiner.persist(deadline, &mut backoff).await {
+            Ok(Joined::Welcomed(welcome, outgoing, next)) => {
                 info!(term = welcome.term, ms = away.elapsed().as_millis(), "back with the coordinator");
                 incoming = next;
-                Event::Attached(Box::new(welcome), outgoing)
+                if events.send(Ok(Event::Attached(welcome, outgoing))).await.is_err() {
+                    return;
+                }
+                continue;
             }
-            Err(last) => {
-                let error = if last.is_passing() {
-                    SessionError::NoWayBack { run, away: away.elapsed(), last }
-                } else {
-                    last.into()
-                };
-                let _ = events.send(Err(error)).await;
-                return;
+            // It is at the run's bidding no more. What it says in the pool is nobody's, so this session ends.
+            Ok(Joined::Pooled(..)) => Err(SessionError::LetGo { run }),
+            Ok(Joined::Dismissed(finish)) => Ok(Event::Order(Order::Finish(finish))),
+            Err(last) if last.is_passing() => {
+                Err(SessionError::NoWayBack { run, away: away.elapsed(), last })
             }
+            Err(last) => Err(last.into()),
         };
-        if events.send(Ok(event)).await.is_err() {
-            return;
-        }
+        let _ = events.send(last_word).await;
+        return;
     }
 }
 
@@ -117,79 +109,4 @@ async fn listen(
             Err(error) => return Some(error),
         }
     }
-}
-
-/// Joins, and joins again as the same process.
-#[derive(Debug)]
-pub(super) struct Joiner {
-    url: String,
-    introduction: Introduction,
-    patience: Duration,
-}
-
-impl Joiner {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let introduction = Introduction {
-            name: settings.name.clone(),
-            device: settings.device.to_string(),
-            host: host_name(),
-            pid: std::process::id(),
-            libtorch_version: LIBTORCH_VERSION.to_owned(),
-            incarnation: incarnation(),
-            term: 0,
-        };
-        Self { url: settings.url.clone(), introduction, patience: settings.patience }
-    }
-
-    /// For the first time.
-    pub(super) async fn first(&mut self) -> Result<Joined, ClientError> {
-        self.persist(Instant::now() + JOIN_PATIENCE, &mut Backoff::new()).await
-    }
-
-    /// Tries until it succeeds, it is refused for good, or the deadline has passed.
-    async fn persist(&mut self, deadline: Instant, backoff: &mut Backoff) -> Result<Joined, ClientError> {
-        loop {
-            let error = match self.attempt().await {
-                Ok(joined) => return Ok(joined),
-                Err(error) => error,
-            };
-            if !error.is_passing() {
-                return Err(error);
-            }
-            match &error {
-                // Worth a person's attention: two of them should not be there.
-                ClientError::Overtaken { .. } => warn!(%error, "turned away from an old coordinator"),
-                error => debug!(%error, "trying again"),
-            }
-            if !backoff.wait_before(deadline).await {
-                return Err(error);
-            }
-        }
-    }
-
-    async fn attempt(&mut self) -> Result<Joined, ClientError> {
-        let client = Client::connect(&self.url).await?;
-        let joined = client.join(self.introduction.clone()).await?;
-        let (term, newest) = (joined.0.term, self.introduction.term);
-        if term < newest {
-            return Err(ClientError::Overtaken { term, newest });
-        }
-        self.introduction.term = term;
-        Ok(joined)
-    }
-}
-
-/// A number that no other process has.
-fn incarnation() -> u64 {
-    // No randomness: the process and its start tell processes of one machine apart.
-    OsRng.try_next_u64().unwrap_or_else(|_| {
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        u64::from(std::process::id()) << 32 ^ u64::try_from(now.as_nanos()).unwrap_or_default()
-    })
-}
-
-/// This machine's.
-pub(crate) fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname");
-    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }

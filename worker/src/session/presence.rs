@@ -8,36 +8,48 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::{Bulk, ClientError};
 
-/// The first pause between two tries,
+/// The first pause between two tries to reach the coordinator,
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// and the longest.
 const PAUSE_MOST: Duration = Duration::from_secs(1);
+/// The pause before a worker begins again after a failure,
+const REST_FIRST: Duration = Duration::from_secs(1);
+/// and the longest after many: whatever it fails for then, a person has to see to it.
+const REST_MOST: Duration = Duration::from_secs(60);
 
 /// Pauses between tries: each twice the last, less a random part of it, so that workers which lost the same coordinator
 /// do not all come back in the same instant.
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
     next: Duration,
+    most: Duration,
 }
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        Self { next: PAUSE_FIRST }
+        Self { next: PAUSE_FIRST, most: PAUSE_MOST }
+    }
+
+    /// For a worker that has failed so many times in a row.
+    pub(super) fn after_failures(failures: u32) -> Self {
+        // Far beyond the longest.
+        let doubled = failures.saturating_sub(1).min(16);
+        Self { next: REST_MOST.min(REST_FIRST * (1 << doubled)), most: REST_MOST }
     }
 
     /// Waits until the next try is due, if that is before `deadline`; otherwise it says at once that there is to be none.
-    pub(super) async fn wait_before(&mut self, deadline: Instant) -> bool {
+    pub(super) async fn wait_before(&mut self, deadline: Option<Instant>) -> bool {
         let next = Instant::now() + self.pause();
-        let is_in_time = next < deadline;
+        let is_in_time = deadline.is_none_or(|deadline| next < deadline);
         if is_in_time {
             sleep_until(next).await;
         }
         is_in_time
     }
 
-    fn pause(&mut self) -> Duration {
+    pub(super) fn pause(&mut self) -> Duration {
         let pause = self.next;
-        self.next = PAUSE_MOST.min(pause * 2);
+        self.next = self.most.min(pause * 2);
         // Without randomness it is still a pause.
         let share = OsRng.try_next_u32().unwrap_or(u32::MAX);
         pause / 2 + (pause / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
@@ -115,6 +127,14 @@ mod tests {
         for expected_ms in [50, 100, 200, 400, 800, 1000, 1000] {
             let pause = backoff.pause().as_millis();
             assert!((expected_ms / 2..=expected_ms).contains(&pause), "{pause} of {expected_ms}");
+        }
+    }
+
+    #[test]
+    fn rests_grow_with_the_failures_to_a_minute() {
+        for (failures, expected_s) in [(0, 1), (1, 1), (2, 2), (5, 16), (7, 60), (u32::MAX, 60)] {
+            let rest = Backoff::after_failures(failures).pause().as_secs_f64();
+            assert!((expected_s as f64 / 2.0..=expected_s as f64).contains(&rest), "{rest} of {expected_s}");
         }
     }
 }

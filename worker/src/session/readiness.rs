@@ -47,9 +47,14 @@ pub(super) async fn get_ready(
     for digest in plan.blobs() {
         fetcher.persist(async |bulk| blobs.obtain(bulk, digest).await, BlobError::of_the_coordinator).await?;
     }
-    let refuse = |source| SessionError::Listen { address: settings.listen.clone(), source };
-    let listener = Listener::bind(&settings.listen).map_err(refuse)?;
+    let (url, advertised) = (settings.coordinator.url(), settings.advertise.as_ref());
+    let listen = match &settings.listen {
+        Some(address) => address.as_str(),
+        None => address::listened_on(advertised, url).await,
+    };
+    let refuse = |source| SessionError::Listen { address: listen.to_owned(), source };
+    let listener = Listener::bind(listen).map_err(refuse)?;
     let local = listener.local_addr().map_err(refuse)?;
-    let address = address::reachable(settings.advertise.as_ref(), local, &settings.url).await;
+    let address = address::reachable(advertised, local, url).await;
     Ok((Arc::new(listener), address))
 }

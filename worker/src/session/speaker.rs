@@ -59,6 +59,11 @@ impl Speaker {
         self.outgoing.as_ref()
     }
 
+    /// Of the replica, where there is one.
+    pub(super) fn step(&self) -> Option<u64> {
+        self.pulse.state().position.map(|position| position.step)
+    }
+
     /// When to speak again.
     pub(super) fn due(&self) -> Instant {
         self.spoken + self.lease / HEARTBEATS_PER_LEASE

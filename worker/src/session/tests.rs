@@ -2,6 +2,7 @@
 
 mod leaving;
 mod orders;
+mod pooled;
 mod returning;
 
 use std::path::PathBuf;
@@ -13,10 +14,11 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{SessionError, Settings, StopSignal, take_part};
+use super::{Outcome, Over, SessionError, Settings, StopSignal, take_part};
 use crate::client::fake::{Coordinator, Said, Session};
-use crate::client::{BeginOrder, Order, StartFrom, VerdictOrder};
+use crate::client::{Access, BeginOrder, Credentials, FinishOrder, Order, StartFrom, VerdictOrder};
 use crate::device::DeviceName;
+use crate::logs::LogTail;
 use crate::plan::{Position, Split};
 use crate::trainer::{
     CheckpointFiles, Command, EpochReport, EvalReport, Evaluate, Ledger, Metrics, Peer, Report, Reporter,
@@ -39,14 +41,16 @@ impl Bench {
         let cache = tempfile::tempdir().unwrap();
         let (signals, signalled) = mpsc::channel(4);
         let settings = Settings {
-            url: coordinator.url.clone(),
+            coordinator: Access::new(&coordinator.url, Credentials::default()).unwrap(),
             name: "worker-0".to_owned(),
             device: DeviceName::Cpu,
             cache: PathBuf::from(cache.path()),
-            listen: "127.0.0.1:0".to_owned(),
+            listen: None,
             advertise: None,
             patience: PATIENCE,
-            grace: PATIENCE,
+            drain_timeout: PATIENCE,
+            logs: LogTail::default(),
+            stands_by: false,
         };
         Self { settings, signals, signalled: Some(signalled), _cache: cache }
     }
@@ -54,25 +58,36 @@ impl Bench {
     /// The session with this trainer, to its end.
     async fn run(
         &self,
-        signalled: mpsc::Receiver<StopSignal>,
+        mut signalled: mpsc::Receiver<StopSignal>,
         trainer: (Script, mpsc::UnboundedSender<String>),
-    ) -> Result<(), SessionError> {
+    ) -> Outcome {
         let (script, commands) = trainer;
         let body = move |setup: &Setup, received: &Receiver<Command>, reporter: &Reporter| {
             play(script, setup, (received, &commands), reporter)
         };
-        timeout(PATIENCE, take_part(&self.settings, signalled, Box::new(body)))
+        timeout(PATIENCE, take_part(&self.settings, &mut signalled, Box::new(body)))
             .await
             .expect("the session does not end")
     }
 }
 
-/// Runs a session beside what the test does meanwhile.
+/// Runs a session of a coordinator without a pool beside what the test does meanwhile.
 async fn session<T>(
     bench: &mut Bench,
     script: Script,
     test: impl AsyncFnOnce(Trainer, mpsc::Sender<StopSignal>) -> T,
-) -> (Result<(), SessionError>, T) {
+) -> (Result<Over, SessionError>, T) {
+    let (Outcome { result, stands_by }, heard) = outcome(bench, script, test).await;
+    assert!(!stands_by);
+    (result, heard)
+}
+
+/// The same of any coordinator.
+async fn outcome<T>(
+    bench: &mut Bench,
+    script: Script,
+    test: impl AsyncFnOnce(Trainer, mpsc::Sender<StopSignal>) -> T,
+) -> (Outcome, T) {
     let (commands, heard) = mpsc::unbounded_channel();
     let signalled = bench.signalled.take().unwrap();
     let signals = bench.signals.clone();
@@ -193,7 +208,12 @@ fn verdict(generation: u64, epoch: u32) -> Order {
 }
 
 fn finish() -> Order {
-    Order::Finish { reason: "all is done".to_owned() }
+    Order::Finish(FinishOrder { reason: "all is done".to_owned(), stand_by: false })
+}
+
+/// The run is over, and another one will come.
+fn stand_by() -> Order {
+    Order::Finish(FinishOrder { reason: "it is another's turn".to_owned(), stand_by: true })
 }
 
 /// The worker has data, weights and an address.

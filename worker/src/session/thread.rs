@@ -95,6 +95,16 @@ impl TrainerThread {
         self.uploads.recall_trainer();
     }
 
+    /// Asks the thread to end, and waits until it has.
+    pub(super) async fn end(mut self) {
+        self.cancel();
+        // The former channel closes, which is what the thread waits for.
+        self.commands = sync_channel(0).0;
+        if !self.ended.is_terminated() {
+            self.ended().await;
+        }
+    }
+
     /// Completes when the thread has ended; not to be called again then.
     pub(super) async fn ended(&mut self) -> SessionError {
         let ended = (&mut self.ended).await;

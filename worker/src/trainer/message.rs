@@ -43,7 +43,7 @@ pub struct Begin {
     pub rank: usize,
     /// By rank, this member included.
     pub peers: Vec<Peer>,
-    /// 16 bytes, known to the members only.
+    /// Known to the members only.
     pub token: Vec<u8>,
     pub position: Position,
     pub start: Start,

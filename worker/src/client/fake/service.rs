@@ -64,6 +64,8 @@ impl WorkerService for Service {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let authorization = request.metadata().get("authorization");
+        let authorization = authorization.map(|shown| shown.to_str().unwrap().to_owned());
         let mut requests = request.into_inner();
         let Some(v1::SessionRequest { message: Some(Message::Join(join)) }) = requests.message().await?
         else {
@@ -71,7 +73,8 @@ impl WorkerService for Service {
         };
         let (say, said) = mpsc::channel(WAITING);
         let (answers, responses) = mpsc::channel(WAITING);
-        let session = Session { incarnation: join.incarnation, term: join.term, said, answers };
+        let v1::Join { incarnation, term, run, memory_bytes, pid, .. } = join;
+        let session = Session { incarnation, term, run, memory_bytes, pid, authorization, said, answers };
         self.sessions.send(session).await.unwrap();
         tokio::spawn(async move {
             while let Ok(Some(v1::SessionRequest { message: Some(message) })) = requests.message().await {
@@ -139,6 +142,7 @@ fn said_by(message: Message) -> Said {
         Message::EvalReport(v1::EvalReport { generation, .. }) => Said::Eval { generation },
         Message::Prefix(v1::Prefix { line, .. }) => Said::Prefix { line },
         Message::Started(v1::Started { generation, .. }) => Said::Started { generation },
+        Message::Logged(v1::Logged { lines }) => Said::Logged { lines },
         Message::Failed(failed) => {
             let of_the_worker = failed.kind() == v1::FailureKind::Worker;
             Said::Failed { reason: failed.reason, of_the_worker }

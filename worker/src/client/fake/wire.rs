@@ -5,7 +5,7 @@ use lockstep_proto::v1::session_response::Message;
 use sha2::{Digest, Sha256};
 
 use crate::client::convert::wire_position;
-use crate::client::{BeginOrder, Order, StartFrom};
+use crate::client::{BeginOrder, FinishOrder, Order, StartFrom};
 use crate::plan::Split;
 use crate::trainer::Peer;
 
@@ -13,7 +13,7 @@ pub(super) const RUN: &str = "run";
 /// The bytes of the data set, of which no test makes anything.
 pub(super) const BLOB: &[u8] = b"samples";
 
-pub(super) fn digest() -> String {
+pub(crate) fn digest() -> String {
     hex::encode(Sha256::digest(BLOB))
 }
 
@@ -64,7 +64,7 @@ pub(super) fn order(order: Order) -> Message {
             weights_step: order.weights_step,
         }),
         Order::Stored { step } => Message::Stored(v1::Stored { step }),
-        Order::Finish { reason } => Message::Finish(v1::Finish { reason }),
+        Order::Finish(FinishOrder { reason, stand_by }) => Message::Finish(v1::Finish { reason, stand_by }),
     }
 }
 

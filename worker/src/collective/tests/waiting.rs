@@ -39,14 +39,15 @@ fn only_who_does_not_come_is_missing() {
     let (listeners, mut peers) = listeners(4);
     peers[0] = "127.0.0.1:1".to_owned();
     let membership = |rank| membership(1, rank, &peers, &[0..1, 1..2, 2..3, 3..4]);
-    let _callers = [2, 3].map(|rank| {
-        let mut caller = TcpStream::connect(&peers[1]).unwrap();
-        caller.write_all(&Hello::new(&membership(rank), Offer::NONE).unwrap().to_bytes()).unwrap();
-        caller
+    let callers = [2, 3].map(|rank| (TcpStream::connect(&peers[1]).unwrap(), membership(rank)));
+    thread::scope(|scope| {
+        for (caller, membership) in &callers {
+            scope.spawn(move || claim(caller, membership, 1));
+        }
+        let wait = Duration::from_millis(100);
+        let error = TcpMesh::connect(&listeners[1], &membership(1), wait, &Cancel::new()).unwrap_err();
+        let CollectiveError::ConnectTimeout { missing, last, .. } = error else { panic!("{error:?}") };
+        assert_eq!(missing, [0]);
+        assert!(last.is_some());
     });
-    let wait = Duration::from_millis(100);
-    let error = TcpMesh::connect(&listeners[1], &membership(1), wait, &Cancel::new()).unwrap_err();
-    let CollectiveError::ConnectTimeout { missing, last, .. } = error else { panic!("{error:?}") };
-    assert_eq!(missing, [0]);
-    assert!(last.is_some());
 }

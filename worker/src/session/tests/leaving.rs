@@ -43,11 +43,12 @@ async fn a_second_signal_ends_a_worker_at_once() {
 }
 
 #[tokio::test]
-async fn a_worker_that_nobody_lets_go_leaves_when_its_grace_is_over_even_while_the_coordinator_is_away() {
+async fn a_worker_that_nobody_lets_go_leaves_when_its_time_to_drain_is_over_even_while_the_coordinator_is_away()
+ {
     for is_away in [false, true] {
         let mut coordinator = Coordinator::start().await;
         let mut bench = Bench::new(&coordinator);
-        bench.settings.grace = Duration::from_millis(200);
+        bench.settings.drain_timeout = Duration::from_millis(200);
         let (result, ()) = session(&mut bench, Script::Silent, async |_, signals| {
             let mut session = coordinator.welcome(1).await;
             ready(&mut session).await;
