@@ -44,6 +44,11 @@ impl RunClient {
         Ok(Self { service, remote: remote.clone() })
     }
 
+    /// The same over a new connection, with the credentials as they are now: a token does not live as long as a run.
+    pub async fn again(&self) -> Result<Self, RemoteError> {
+        Self::connect(&self.remote).await
+    }
+
     /// Where the coordinator is.
     #[must_use]
     pub fn url(&self) -> String {

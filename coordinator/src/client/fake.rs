@@ -15,7 +15,7 @@ use super::{
     FailureKind, LogChunk, LogRequest, PoolWorker, Requirements, RunClient, RunState, RunSummary, Submission,
     Submitted, WorkerState,
 };
-use crate::credentials::client::Remote;
+use crate::credentials::client::{Remote, RemoteArgs};
 
 /// A chunk of a file; small, so that files have several.
 const CHUNK_BYTES: usize = 7;
@@ -78,8 +78,13 @@ impl Coordinator {
     }
 
     pub(crate) fn remote(&self) -> Remote {
-        Remote::new(self.url.parse().unwrap())
+        remote(&self.url)
     }
+}
+
+/// The coordinator at `url`, on loopback.
+pub(crate) fn remote(url: &str) -> Remote {
+    RemoteArgs { coordinator: Some(url.to_owned()), ..RemoteArgs::default() }.resolve().unwrap()
 }
 
 struct Service {

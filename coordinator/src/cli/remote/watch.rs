@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{ask, refusal, words};
+use crate::cli::console::duration;
 use crate::cli::{CliError, code};
 use crate::client::{FailureKind, RunClient, RunState, RunSummary};
 use crate::credentials::client::{RemoteArgs, RemoteError};
@@ -107,26 +108,42 @@ async fn to_the_end(
     let mut pauses = interval(patience.every);
     pauses.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pauses.tick().await; // the first one comes at once
-    let (mut tries, mut was_there) = (0, false);
+    let (mut client, mut tries) = (client.clone(), None);
     loop {
-        let (seen, error) = match listen(client, run, screen).await {
+        let (seen, error) = match listen(&client, run, screen).await {
             Ok(summary) => return Ok(summary),
             Err(broken) => broken,
         };
-        if seen {
-            (tries, was_there) = (patience.tries, true);
+        if seen && refusal::is_passing(&error) {
+            screen.note(&format!("{error}; trying again for {}", duration(patience.every * patience.tries)));
+            tries = Some(patience.tries);
         }
-        if !refusal::is_passing(&error) || tries == 0 {
-            let error = refusal::of_run(client, run, error).await;
-            let goes_on = format!("the run may go on all the same: `lockstep watch {run}` when it is back");
-            return Err(if was_there && error.code == code::CLUSTER { error.hint(goes_on) } else { error });
-        }
-        if tries == patience.tries {
-            screen.note(&format!("{error}; trying again for as long as {}", minutes(patience)));
-        }
-        tries -= 1;
-        pauses.tick().await;
+        // Somebody who never answered is not waited for.
+        let Some(tries) = &mut tries else { return Err(refusal::of_run(&client, run, error).await) };
+        client = back(&client, run, error, tries, &mut pauses).await?;
     }
+}
+
+/// The coordinator again, as soon as it answers.
+async fn back(
+    client: &RunClient,
+    run: &str,
+    mut error: RemoteError,
+    tries: &mut u32,
+    pauses: &mut Interval,
+) -> Result<RunClient, CliError> {
+    while refusal::is_passing(&error) && *tries > 0 {
+        *tries -= 1;
+        pauses.tick().await;
+        match client.again().await {
+            Ok(client) => return Ok(client),
+            Err(again) => error = again,
+        }
+    }
+    let is_away = refusal::is_passing(&error);
+    let error = refusal::of_run(client, run, error).await;
+    let goes_on = format!("the run may go on all the same: `lockstep watch {run}` when it is back");
+    Err(if is_away { error.hint(goes_on) } else { error })
 }
 
 /// One connection's worth of watching: the run at its end, or whether anything was heard and why nothing more is.
@@ -153,10 +170,6 @@ async fn listen(
             Err(error) => return Err((seen, error)),
         }
     }
-}
-
-fn minutes(patience: Patience) -> String {
-    crate::cli::console::duration(patience.every * patience.tries)
 }
 
 /// The run's exit code, and the last that there is to say.

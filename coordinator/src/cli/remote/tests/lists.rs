@@ -143,7 +143,7 @@ fn nobody_at_the_address_is_cluster_trouble_with_advice() {
     let remote = runtime.block_on(async {
         let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", nobody.local_addr().unwrap());
-        crate::credentials::client::Remote::new(url.parse().unwrap())
+        fake::remote(&url)
     });
     let (code, text) = told(ask(&remote, async |client| Ok(client.workers().await?)));
     assert_eq!(code, 4, "{text}");
