@@ -42,12 +42,6 @@ pub struct Remote {
 pub type Connection = InterceptedService<Channel, Bearer>;
 
 impl Remote {
-    /// One on loopback.
-    #[cfg(test)]
-    pub(crate) fn new(url: Uri) -> Self {
-        Self { url, credentials: None }
-    }
-
     /// The coordinator's address, for messages.
     #[must_use]
     pub fn url(&self) -> String {
