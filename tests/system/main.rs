@@ -30,5 +30,6 @@ mod recipes;
 mod resume;
 mod run_files;
 mod select;
+mod served;
 mod signals;
 mod tuned;

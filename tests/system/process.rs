@@ -1,6 +1,7 @@
 //! Real processes under watch: started a few at a time, waited for with a deadline, never left behind.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -114,6 +115,11 @@ impl Running {
         children(self.child.id())
     }
 
+    /// What it says on stdout, also while somebody waits for it.
+    pub(crate) fn output(&self) -> Said {
+        Said { path: self.output.path().join("stdout") }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -131,6 +137,18 @@ impl Running {
 
     fn said(&self, stream: &str) -> String {
         String::from_utf8(fs::read(self.output.path().join(stream)).unwrap()).unwrap()
+    }
+}
+
+/// What a process says, as far as it has said it.
+#[derive(Debug)]
+pub(crate) struct Said {
+    path: PathBuf,
+}
+
+impl Said {
+    pub(crate) fn read(&self) -> String {
+        fs::read_to_string(&self.path).unwrap()
     }
 }
 

@@ -12,9 +12,9 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::*;
-use crate::grpc::transport::Entrance;
 use crate::convert;
 use crate::driver::fixtures::{Driven, MODEL, OPTIMIZER, RUN, info, manifest, position, store_checkpoint};
+use crate::grpc::transport::Entrance;
 use crate::services::Services;
 
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -60,7 +60,12 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
-                let server = serve(Entrance::new(listener, None).unwrap(), Placement::Cluster(handle), blobs, CancellationToken::new());
+                let server = serve(
+                    Entrance::new(listener, None).unwrap(),
+                    Placement::Cluster(handle),
+                    blobs,
+                    CancellationToken::new(),
+                );
                 tokio::select! {
                     served = server => served.unwrap(),
                     served = cluster.serve(CancellationToken::new()) => served.unwrap(),
