@@ -191,6 +191,10 @@ impl Cluster {
             Command::Seated { newcomer, run, pass } => self.seated(newcomer, run, pass)?,
             Command::TurnedAway { worker, pass } => self.turned_away(&worker, &pass),
             Command::Left { worker, pass } => self.left(&worker, &pass)?,
+            Command::Ending { run } => {
+                self.release(&run);
+                self.settle()?;
+            }
             Command::Present { run, workers } => {
                 if let Some(Live { stage: LiveStage::Running { present, .. }, .. }) = self.runs.get_mut(&run)
                 {

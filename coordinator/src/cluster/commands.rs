@@ -121,6 +121,10 @@ pub(super) enum Command {
         worker: WorkerName,
         pass: Arc<Pass>,
     },
+    /// A run has concluded, and writes its last.
+    Ending {
+        run: RunName,
+    },
     /// Who a run has now.
     Present {
         run: RunName,

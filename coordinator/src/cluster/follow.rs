@@ -56,6 +56,8 @@ impl Follower {
                         self.start = Some((Instant::now(), position.step.0));
                         quiet = LOOKS_QUIET;
                     }
+                    // Soon its workers are back, and it wants no others.
+                    Ok(Notice::Entry(Entry::Ended { .. })) => self.tell(Command::Ending { run: self.run.clone() }).await,
                     Ok(_) | Err(RecvError::Lagged(_)) => quiet = LOOKS_QUIET,
                     Err(RecvError::Closed) => return,
                 },
@@ -86,7 +88,7 @@ impl Follower {
             }
             let before = summary.clone();
             summary.phase = status.phase.to_owned();
-            summary.waits_for = if is_training { String::new() } else { status.reason };
+            summary.halt = if is_training { String::new() } else { status.reason };
             summary.position = status.position;
             summary.best_accuracy = status.best_accuracy;
             summary.left_ms = left_ms;
@@ -95,10 +97,13 @@ impl Follower {
         });
         if present != self.present {
             self.present.clone_from(&present);
-            let told = Command::Present { run: self.run.clone(), workers: present };
-            // A cluster that ends does not mind.
-            drop(self.ear.send(told).await);
+            self.tell(Command::Present { run: self.run.clone(), workers: present }).await;
         }
+    }
+
+    async fn tell(&self, command: Command) {
+        // A cluster that ends does not mind.
+        drop(self.ear.send(command).await);
     }
 
     /// Time to the last step, by the pace of this generation.

@@ -62,7 +62,7 @@ impl Cluster {
         let (state, started_at_ms) = (RunState::Preparing, live.record.started_at_ms);
         live.summary.send_modify(|summary| {
             (summary.state, summary.started_at_ms) = (state, started_at_ms);
-            (summary.queue_position, summary.waits_for) = (0, String::new());
+            (summary.queue_position, summary.lacks) = (0, String::new());
         });
         let record = live.record.clone();
         self.write(&record)?;
@@ -167,14 +167,19 @@ impl Cluster {
         live.record.end = Some(end);
         self.write(&live.record)?;
         live.summary.send_replace(RunSummary::of(&live.record));
-        let was_running = self.pool.is_running(run);
+        self.release(run);
+        self.settle()?;
+        self.reconcile()
+    }
+
+    /// It wants no workers any more. Those that were not called yet are free at once; the others come back.
+    pub(super) fn release(&mut self, run: &RunName) {
         let promised: Vec<WorkerName> = self.pool.workers_of(run).cloned().collect();
         let run = run.clone();
-        self.consequences.push_back(match was_running {
-            true => PoolEvent::Ended { run: run.clone() },
-            false => PoolEvent::Cancelled { run: run.clone() },
+        self.consequences.push_back(match self.pool.is_running(&run) {
+            true => PoolEvent::Ended { run },
+            false => PoolEvent::Cancelled { run },
         });
-        // Those that were not called yet are free at once, and those that are away will not come back to it.
         for worker in promised {
             let waits_here =
                 self.seats.get(&worker).is_some_and(|seat| matches!(seat.place, Place::Pool { .. }));
@@ -182,8 +187,6 @@ impl Cluster {
                 self.consequences.push_back(PoolEvent::Freed { worker });
             }
         }
-        self.settle()?;
-        self.reconcile()
     }
 
     /// Asks it to stop; false when it is not here any more, or is over by this.

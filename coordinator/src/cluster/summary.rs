@@ -46,8 +46,10 @@ pub struct RunSummary {
     /// Why it is over; empty while it is not, and when it is done.
     pub reason: String,
     pub kind: Option<FailureKind>,
-    /// Of a run that waits, or has come to a halt; empty: for nothing.
-    pub waits_for: String,
+    /// Why it has no workers, or too few, as the pool sees it; empty: it has what it needs.
+    pub lacks: String,
+    /// What a running one says itself that it waits for; empty: nothing.
+    pub halt: String,
     pub priority: i32,
     pub requirements: Requirements,
     pub submitter: String,
@@ -67,6 +69,12 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
+    /// What a run waits for, or one that has come to a halt.
+    pub fn waits_for(&self) -> String {
+        let said = [&self.halt, &self.lacks].into_iter().filter(|said| !said.is_empty());
+        said.map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
     pub fn of(record: &Record) -> Self {
         let state = match record.stage {
             Stage::Queued => RunState::Queued,
@@ -80,7 +88,8 @@ impl RunSummary {
             state,
             reason: String::new(),
             kind: None,
-            waits_for: String::new(),
+            lacks: String::new(),
+            halt: String::new(),
             priority: record.priority,
             requirements: record.requirements,
             submitter: record.submitter.clone(),

@@ -48,16 +48,21 @@ impl Cluster {
         });
         let mut all: Vec<RunSummary> = waiting.collect();
         let others = self.runs.iter().filter(|(run, _)| self.pool.is_running(run));
-        let mut others: Vec<RunSummary> = others.map(|(_, live)| live.summary.borrow().clone()).collect();
+        let mut others: Vec<RunSummary> = others
+            .map(|(run, live)| RunSummary { lacks: self.lacks(run), ..live.summary.borrow().clone() })
+            .collect();
         others.sort_by_key(|summary| summary.started_at_ms);
         all.append(&mut others);
         all
     }
 
-    /// Brings the summary of a waiting run up to date; that of another one is kept so by who knows of it first.
+    /// Brings what the pool knows up to date; the rest is kept so by who knows of it first.
     pub(super) fn refresh(&self, run: &RunName) {
         let Some(live) = self.runs.get(run) else { return };
         if !matches!(live.stage, LiveStage::Waiting { .. }) {
+            let lacks = self.lacks(run);
+            live.summary
+                .send_if_modified(|summary| std::mem::replace(&mut summary.lacks, lacks) != summary.lacks);
             return;
         }
         let position = self.pool.queue().zip(1..).find(|(queued, _)| *queued == run);
@@ -71,8 +76,11 @@ impl Cluster {
     fn note_queue(&self, summary: &mut RunSummary, position: u32) {
         summary.state = RunState::Queued;
         summary.queue_position = position;
-        let waits = self.pool.waits_for(&summary.run);
-        summary.waits_for = waits.map(ToString::to_string).unwrap_or_default();
+        summary.lacks = self.lacks(&summary.run);
+    }
+
+    fn lacks(&self, run: &RunName) -> String {
+        self.pool.waits_for(run).map(ToString::to_string).unwrap_or_default()
     }
 
     pub(super) fn workers(&self) -> Vec<PoolWorker> {

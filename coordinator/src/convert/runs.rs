@@ -79,11 +79,12 @@ pub(crate) fn run_summary(summary: RunSummary) -> pb::RunSummary {
         FailureKind::Cluster => pb::FailureKind::Cluster,
         FailureKind::Worker => pb::FailureKind::Worker,
     });
+    let waits_for = summary.waits_for();
     pb::RunSummary {
         name: summary.run.0,
         state: run_state_pb(summary.state).into(),
         reason: summary.reason,
-        waits_for: summary.waits_for,
+        waits_for,
         priority: summary.priority,
         requirements: Some(requirements_pb(&summary.requirements)),
         submitter: summary.submitter,

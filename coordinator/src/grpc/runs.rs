@@ -55,10 +55,11 @@ impl RunService for Runs {
         let name = (!name.is_empty()).then_some(name);
         let submission = Submission { recipe, name, priority, requirements, submitter };
         let submitted = self.cluster.submit(submission).await.map_err(refused)?;
+        let waits_for = submitted.summary.waits_for();
         Ok(Response::new(pb::SubmitResponse {
             run: submitted.summary.run.0,
             warnings: submitted.warnings,
-            waits_for: submitted.summary.waits_for,
+            waits_for,
         }))
     }
 

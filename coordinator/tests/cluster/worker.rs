@@ -2,6 +2,7 @@
 //! back when its connection breaks.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,6 +90,9 @@ impl Drop for Worker {
     }
 }
 
+/// So many there were.
+static PROCESSES: AtomicU64 = AtomicU64::new(1);
+
 enum End {
     Broken,
     Finished { stand_by: bool },
@@ -96,8 +100,8 @@ enum End {
 
 async fn live(address: SocketAddr, simulated: Simulated, story: Story) {
     let mut pause = tokio::time::interval(PAUSE);
-    for process in 1.. {
-        let incarnation = address.port() as u64 ^ process ^ (std::ptr::from_ref(&story) as u64) << 8;
+    loop {
+        let incarnation = PROCESSES.fetch_add(1, Ordering::Relaxed);
         let mut replica = Replica::new(&simulated.name, incarnation);
         loop {
             match session(address, &simulated, &mut replica, &story).await {

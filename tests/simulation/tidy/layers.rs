@@ -8,17 +8,18 @@ use crate::tree::{Breach, SourceFile, assert_none, file, rust_files};
 const WORKER_LAYERS: [&str; 3] = ["model", "data", "collective"];
 
 /// Where the contract's generated types may be named. All else has types of its own.
-const CONTRACT_READERS: [&str; 6] = [
+const CONTRACT_READERS: [&str; 7] = [
     "coordinator/src/client",
     "coordinator/src/grpc",
     "coordinator/src/convert",
-    "coordinator/src/launch", // carries the plan, unread, from convert to grpc
+    "coordinator/src/prepare",  // carries the plan, unread, from convert to services
+    "coordinator/src/services", // and from there to grpc
     "coordinator/tests",      // speaks as thousands of workers would
     "worker/src/client",
 ];
 
-/// Who may hold the state machine: the command line creates it and launch hands it to the driver, its owner.
-const RUN_HOLDERS: [&str; 3] = ["coordinator/src/driver", "coordinator/src/launch", "coordinator/src/cli"];
+/// Who may hold the state machine: prepare creates it, and launch hands it to the driver, its owner.
+const RUN_HOLDERS: [&str; 3] = ["coordinator/src/driver", "coordinator/src/launch", "coordinator/src/prepare"];
 
 #[test]
 fn the_core_needs_serde_and_thiserror_alone() {
@@ -42,15 +43,14 @@ fn coordinator_and_worker_meet_in_the_contract_alone() {
 
 #[test]
 fn generated_types_stay_at_the_wire() {
-    let rule =
-        "the contract's types are named in grpc, convert, launch and client, and in the worker's client";
+    let rule = "the contract's types are named in grpc, convert, prepare, services and client, and in the worker's client";
     let packages = |file: &SourceFile| in_sources(file) && !is_in_any(file, &CONTRACT_READERS);
     assert_none(breaches(packages, rule, |path, _, _| path.segments[0] == "lockstep_proto"));
 }
 
 #[test]
 fn the_runs_state_has_one_owner() {
-    let rule = "lockstep_core::Run is the driver's; the command line creates it, launch hands it on";
+    let rule = "lockstep_core::Run is the driver's; prepare creates it, launch hands it on";
     let others = |file: &SourceFile| file.is_in("coordinator/src") && !is_in_any(file, &RUN_HOLDERS);
     assert_none(breaches(others, rule, |path, _, tokens| {
         let is_core = |name: &str| name == "lockstep_core" || is_alias(tokens, name, "lockstep_core");
