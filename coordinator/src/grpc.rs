@@ -19,7 +19,7 @@ use lockstep_proto::v1::run_service_server::RunServiceServer;
 use lockstep_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::runs::Runs;
@@ -29,7 +29,8 @@ use crate::data::BlobCache;
 
 pub use self::placement::Placement;
 
-/// Serves whoever comes through `entrance` until `shutdown`.
+/// Serves who comes in by `entrance` until `shutdown`. The caller owns the listener behind it, so tests and local runs use
+/// any free port.
 pub async fn serve(
     entrance: Entrance,
     placement: Placement,
@@ -42,11 +43,12 @@ pub async fn serve(
     };
     let workers =
         WorkerServiceServer::new(Shell { placement, blobs }).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let mut routes = Routes::new(workers);
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(workers);
     if let Some(runs) = runs {
-        routes = routes.add_service(runs);
+        routes.add_service(runs.max_decoding_message_size(MESSAGE_BYTES_MAX));
     }
-    transport::serve(entrance, routes, shutdown).await
+    transport::serve(entrance, routes.routes(), shutdown).await
 }
 
 #[derive(Debug)]
@@ -89,7 +91,8 @@ impl WorkerService for Shell {
         &self,
         request: Request<Streaming<pb::UploadCheckpointRequest>>,
     ) -> Result<Response<pb::UploadCheckpointResponse>, Status> {
-        bulk::upload_checkpoint(&self.placement, request.into_inner()).await?;
+        let caller = caller(&request)?;
+        bulk::upload_checkpoint(&self.placement, &caller, request.into_inner()).await?;
         Ok(Response::new(pb::UploadCheckpointResponse {}))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::credentials::CredentialError;
 use crate::credentials::client::RemoteError;
+use crate::grpc::transport::EntranceError;
 
 /// Exit codes, the same for every command.
 pub mod code {
@@ -84,6 +85,12 @@ impl From<CredentialError> for CliError {
             _ => code::USAGE,
         };
         Self { message: error.to_string(), hint: error.hint(), code }
+    }
+}
+
+impl From<EntranceError> for CliError {
+    fn from(error: EntranceError) -> Self {
+        Self { message: error.to_string(), hint: error.hint(), code: code::USAGE }
     }
 }
 

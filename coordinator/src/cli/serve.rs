@@ -28,9 +28,9 @@ pub(super) struct ServeArgs {
     /// Where workers and people reach the coordinator; port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4400")]
     listen: SocketAddr,
-    /// The folder of `lockstep certs init`: ca.pem, server.pem, server.key, tokens.key. Everybody has to prove who they are then;
-    /// beyond this machine there is no other way
-    #[arg(long, value_name = "DIR")]
+    /// A folder of ca.pem, server.pem and server.key (and tokens.key, to take tokens), as `lockstep certs init` makes it.
+    /// Without it the coordinator listens on loopback alone, where everybody on this machine may ask it
+    #[arg(long, value_name = "DIR", env = "LOCKSTEP_TLS_DIR")]
     tls_dir: Option<PathBuf>,
     #[command(flatten)]
     home: HomeArgs,
@@ -47,6 +47,9 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     let mut claim = home.claim()?;
     claim.say(&format!("process {}, at {address}", std::process::id())).map_err(anyhow::Error::from)?;
     logging::start_serving(format, &home.path);
+    for warning in credentials.iter().flat_map(ServerCredentials::warnings) {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -71,13 +74,15 @@ async fn serve(
     let blobs = home.blobs.clone();
     let (cluster, handle) = tokio::task::block_in_place(|| Cluster::open(home, address))?;
     listener.set_nonblocking(true)?;
-    let entrance = Entrance::new(tokio::net::TcpListener::from_std(listener)?, credentials)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let shutdown = CancellationToken::new();
+    let tls = if credentials.is_some() { "tls" } else { "loopback" };
+    let entrance = Entrance::new(listener, credentials)?;
     let server = grpc::serve(entrance, Placement::Cluster(handle), blobs, shutdown.clone());
     let serving = cluster.serve(shutdown.clone());
     // For scripts, which may have asked for any free port.
     super::stdout::print(&format!("listening on {address}\n"))?;
-    tracing::info!(%address, "serving");
+    tracing::info!(%address, entrance = tls, "serving");
     tokio::select! {
         served = server => Ok(served?),
         // It ends by itself only when it cannot write what has to be durable.
@@ -89,10 +94,7 @@ async fn serve(
 
 /// Before anything is made.
 fn listen(address: SocketAddr, has_tls: bool) -> Result<TcpListener, CliError> {
-    may_listen(address, has_tls).map_err(|error| {
-        let (message, hint) = (error.to_string(), error.hint());
-        CliError { message, hint, code: code::USAGE }
-    })?;
+    may_listen(address, has_tls)?;
     TcpListener::bind(address).map_err(|error| {
         CliError::new(code::CLUSTER, format!("cannot listen on {address}: {error}"))
             .hint("choose another port with --listen")

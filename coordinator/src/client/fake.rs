@@ -20,13 +20,16 @@ use crate::credentials::client::{Remote, RemoteArgs};
 /// A chunk of a file; small, so that files have several.
 const CHUNK_BYTES: usize = 7;
 
+/// A run's folder, by path.
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+
 /// What it knows, and what it was asked.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) runs: Vec<RunSummary>,
     pub(crate) left_out: u32,
     pub(crate) workers: Vec<PoolWorker>,
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: Files,
     pub(crate) logs: Vec<LogChunk>,
     /// Of each connection that watches, in turn: what it sees, and how it ends.
     pub(crate) watches: VecDeque<(Vec<RunSummary>, WatchEnd)>,
@@ -34,7 +37,7 @@ pub(crate) struct State {
     /// Everything is answered so.
     pub(crate) refusal: Option<(Code, &'static str)>,
     /// After a list of files has been made: what changes before any of them is read.
-    pub(crate) after_list: VecDeque<Box<dyn FnOnce(&mut BTreeMap<String, Vec<u8>>) + Send>>,
+    pub(crate) after_list: VecDeque<Box<dyn FnOnce(&mut Files) + Send>>,
     /// The next reading of this file breaks after its first chunk.
     pub(crate) breaks: Option<String>,
 

@@ -67,6 +67,12 @@ impl Remote {
         Ok(InterceptedService::new(channel, bearer))
     }
 
+    /// What its owner should see to, though it works.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.credentials.as_ref().and_then(ClientCredentials::looseness).into_iter().collect()
+    }
+
     /// What an answer that is a refusal, or a connection that broke, means for the person who asked.
     #[must_use]
     pub fn explain(&self, status: &Status) -> RemoteError {

@@ -122,12 +122,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CredentialError> {
     fs::read(path).map_err(failed)
 }
 
-/// Reads a secret, and says so when others may read it too: a volume of secrets may be mounted so, a home never is.
+/// A file that holds a secret.
 pub(super) fn read_secret(path: &Path) -> Result<String, CredentialError> {
-    let bytes = read(path)?;
-    if fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
-        tracing::warn!("{} may be read by everybody on this machine: chmod 600 it", path.display());
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| CredentialError::Unusable { path: path.to_owned(), why: "it is no text".to_owned() })
+    String::from_utf8(read(path)?).map_err(|_| CredentialError::unusable(path, "it is no text"))
+}
+
+/// What is to be said of a secret that others may read too. No more than said: a volume of secrets may be mounted so.
+pub(super) fn looseness(path: &Path) -> Option<String> {
+    let is_loose = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o007 != 0);
+    is_loose.then(|| format!("{} may be read by everybody on this machine: chmod 600 it", path.display()))
 }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use super::authority::{CA_CERT, SERVER_CERT, SERVER_KEY, TOKEN_KEY, read_token_key};
 use super::certificate::Certificate;
 use super::error::CredentialError;
-use super::folder::{read, read_secret};
+use super::folder::{looseness, read, read_secret};
 use super::gate::Gate;
 use super::refusals::Refusals;
 use super::token::TokenKey;
@@ -32,6 +32,7 @@ pub struct ServerCredentials {
     tls: Arc<ServerConfig>,
     tokens: Option<TokenKey>,
     certificate: Certificate,
+    warnings: Vec<String>,
 }
 
 impl ServerCredentials {
@@ -53,10 +54,17 @@ impl ServerCredentials {
         let tokens = token_path.exists().then(|| read_token_key(&token_path)).transpose()?;
         let certificate = chain[0].clone();
         let days = certificate.valid.days_left(Timestamp::now());
-        if days < RENEW_DAYS {
-            tracing::warn!("{} expires in {days} days: {renew}", cert_path.display());
-        }
-        Ok(Self { tls: Arc::new(tls), tokens, certificate })
+        let soon =
+            (days < RENEW_DAYS).then(|| format!("{} expires in {days} days: {renew}", cert_path.display()));
+        let loose = [key_path, &token_path].into_iter().filter_map(|path| looseness(path));
+        let warnings = soon.into_iter().chain(loose).collect();
+        Ok(Self { tls: Arc::new(tls), tokens, certificate, warnings })
+    }
+
+    /// What its owner should see to, though it works.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What the coordinator shows to its clients.

@@ -209,6 +209,43 @@ fn a_servers_folder_that_does_not_fit_together_is_refused_with_the_file_that_is_
 }
 
 #[test]
+fn a_key_that_everybody_may_read_and_a_certificate_that_ends_soon_are_worth_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    Authority::init(folder.path(), hosts(), 30).unwrap();
+    assert_eq!(ServerCredentials::load(folder.path()).unwrap().warnings(), [""; 0]);
+    let key = folder.path().join("server.key");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let subject = Subject::Server { hosts: hosts() };
+    let warned = ServerCredentials::load(folder.path()).unwrap().warnings().join("\n");
+    assert!(warned.contains("server.key may be read by everybody"), "{warned}");
+    Authority::open(folder.path()).unwrap().issue(&subject, 3, true).unwrap();
+    let warned = ServerCredentials::load(folder.path()).unwrap().warnings().join("\n");
+    assert!(warned.contains("server.pem expires in ") && !warned.contains("server.key"), "{warned}");
+}
+
+#[test]
+fn a_chain_leads_to_an_authority_over_those_between_and_not_around_them() {
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let made: Vec<_> =
+        folders.iter().map(|folder| Authority::init(folder.path(), hosts(), 30).unwrap()).collect();
+    let (leaf, own, other) = (made[0].server.clone(), made[0].authority.clone(), made[1].authority.clone());
+    let leads = |chain: &[&Certificate], authorities: &[&Certificate]| {
+        let of =
+            |certificates: &[&Certificate]| certificates.iter().map(|one| (*one).clone()).collect::<Vec<_>>();
+        Certificate::leads_to(&of(chain), &of(authorities))
+    };
+    assert!(leads(&[&leaf], &[&own]) && leads(&[&leaf], &[&other, &own]) && leads(&[&leaf, &own], &[&own]));
+    assert!(!leads(&[&leaf], &[&other]) && !leads(&[&leaf, &own], &[&other]) && !leads(&[&leaf], &[]));
+    assert!(!leads(&[&leaf, &other], &[&made[2].authority]));
+    // While one authority takes another's place, ca.pem holds both.
+    let both = [folders[1].path(), folders[0].path()]
+        .map(|folder| fs::read(folder.join("ca.pem")).unwrap())
+        .concat();
+    fs::write(folders[0].path().join("ca.pem"), both).unwrap();
+    ServerCredentials::load(folders[0].path()).unwrap();
+}
+
+#[test]
 fn names_that_would_leave_the_folder_are_none() {
     for name in ["../x", "a/b", "", ".hidden", "a\0b", "-x", "a b"] {
         assert!(Subject::client(name, Role::Worker).is_err(), "{name:?}");

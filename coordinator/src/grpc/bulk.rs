@@ -12,6 +12,7 @@ use tonic::{Status, Streaming};
 use super::Placement;
 use super::transport::next_due;
 use crate::convert;
+use crate::credentials::Caller;
 use crate::data::BlobCache;
 use crate::driver::Upload;
 use crate::services::Services;
@@ -50,6 +51,7 @@ pub(super) async fn fetch_checkpoint(
 
 pub(super) async fn upload_checkpoint(
     placement: &Placement,
+    caller: &Caller,
     mut requests: Streaming<pb::UploadCheckpointRequest>,
 ) -> Result<(), Status> {
     use pb::upload_checkpoint_request::Message;
@@ -58,6 +60,7 @@ pub(super) async fn upload_checkpoint(
     else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
+    caller.is_worker(&header.worker)?;
     let services = &placement.services(&header.run).await?;
     let position = convert::position(header.position);
     let admitted = services.driver.admit_upload(position).await.map_err(|reject| convert::status(&reject))?;

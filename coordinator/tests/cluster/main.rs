@@ -9,4 +9,5 @@ mod placing;
 mod replica;
 mod restarting;
 mod server;
+mod typing;
 mod worker;

@@ -14,12 +14,13 @@ const CONTRACT_READERS: [&str; 7] = [
     "coordinator/src/convert",
     "coordinator/src/prepare",  // carries the plan, unread, from convert to services
     "coordinator/src/services", // and from there to grpc
-    "coordinator/tests",      // speaks as thousands of workers would
+    "coordinator/tests",        // speaks as thousands of workers would
     "worker/src/client",
 ];
 
 /// Who may hold the state machine: prepare creates it, and launch hands it to the driver, its owner.
-const RUN_HOLDERS: [&str; 3] = ["coordinator/src/driver", "coordinator/src/launch", "coordinator/src/prepare"];
+const RUN_HOLDERS: [&str; 3] =
+    ["coordinator/src/driver", "coordinator/src/launch", "coordinator/src/prepare"];
 
 #[test]
 fn the_core_needs_serde_and_thiserror_alone() {

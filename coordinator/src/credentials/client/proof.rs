@@ -9,7 +9,7 @@ use tonic::transport::{Certificate as Pem, ClientTlsConfig, Identity as PemIdent
 
 use super::RemoteError;
 use crate::credentials::error::CredentialError;
-use crate::credentials::folder::{read, read_secret};
+use crate::credentials::folder::{looseness, read, read_secret};
 use crate::credentials::server::{authorities, chain};
 use crate::credentials::token::{Token, TokenFault};
 
@@ -31,6 +31,13 @@ pub(super) enum Proof {
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl ClientCredentials {
+    pub(super) fn looseness(&self) -> Option<String> {
+        match &self.proof {
+            Proof::Certificate { key, .. } => looseness(key),
+            Proof::TokenFile(path) => looseness(path),
+        }
+    }
+
     /// What the files hold now. Whatever the coordinator would refuse is told here, where more is known.
     pub(super) fn load(&self) -> Result<(ClientTlsConfig, Bearer), RemoteError> {
         let ca_pem = read(&self.ca)?;

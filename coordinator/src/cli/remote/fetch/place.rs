@@ -42,7 +42,7 @@ impl Place {
         let is_plain = |part: &&str| {
             !matches!(*part, "" | "." | "..") && !part.contains(['\\', '\0']) && part.len() <= 255
         };
-        if !parts.iter().all(|part| is_plain(part)) || path.len() > 1_000 {
+        if !parts.iter().all(is_plain) || path.len() > 1_000 {
             return Err(Trouble::Path { path: path.clone() });
         }
         let kind = match parts[..] {

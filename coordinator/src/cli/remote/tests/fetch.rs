@@ -12,10 +12,8 @@ use crate::cli::remote::fetch::{FetchArgs, Fetched, fetch};
 use crate::cli::{CliError, code};
 use crate::client::RunClient;
 use crate::client::RunState;
-use crate::client::fake::{self, Coordinator, State};
+use crate::client::fake::{self, Coordinator, Files, State};
 use crate::store::{CheckpointStore, FORMAT_VERSION, Manifest, ManifestFile};
-
-type Files = std::collections::BTreeMap<String, Vec<u8>>;
 
 fn checkpoint(files: &mut Files, step: u64) {
     let folder = format!("checkpoints/step-{step:08}");

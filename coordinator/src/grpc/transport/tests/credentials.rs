@@ -261,3 +261,56 @@ async fn nothing_that_is_printed_shows_a_secret() {
         assert!(!shown.contains(&numbers.join(", ")), "{shown}");
     }
 }
+
+/// What is logged, by everybody down to HTTP/2, in all detail.
+#[derive(Debug, Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_logged_names_the_peer_and_the_reason_and_no_secret() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Client and server are tasks of this thread.
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let (served, other) = (Served::start().await, Served::start().await);
+    let good = served.token("adam", Role::Reader, HOUR);
+    let forged = token_of(other.folder.path(), served.folder.path(), "eve", Role::Admin, HOUR);
+    assert_eq!(served.ask(&served.with_token(good.clone()), RPCS[5]).await.code(), REACHED);
+    assert_eq!(served.ask(&served.with_token(forged.clone()), RPCS[5]).await.code(), Code::Unauthenticated);
+    let pair = served.issue("gpu-1", Role::Worker);
+    let key = String::from_utf8(read(&pair.key)).unwrap();
+    let connection = served.with_pair(pair).alone().unwrap().connect().await.unwrap();
+    assert_eq!(within(stub::join(connection, "gpu-2\nforged line")).await.code(), Code::PermissionDenied);
+
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let refused: Vec<&str> = text.lines().filter(|line| line.contains("refused: ")).collect();
+    assert!(
+        refused.iter().any(|line| line.contains("bad_token") && line.contains("127.0.0.1:")),
+        "{refused:?}"
+    );
+    assert!(refused.iter().any(|line| line.contains("gpu-1 claimed to be gpu-2")), "{refused:?}");
+    assert!(!text.lines().any(|line| line.starts_with("forged line")), "nobody writes lines into the log");
+    for secret in [read(&good), read(&forged)] {
+        let secret = String::from_utf8(secret).unwrap();
+        let mac = secret.trim().rsplit_once('.').unwrap().1;
+        assert!(!text.contains(mac), "a token is in the log");
+    }
+    let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+    assert!(!text.contains(&body[..24]), "a key is in the log");
+}
