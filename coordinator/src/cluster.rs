@@ -15,6 +15,7 @@
 
 mod arrivals;
 mod begin;
+mod census;
 mod commands;
 mod effects;
 mod follow;
@@ -27,6 +28,7 @@ mod runs;
 mod seats;
 mod submission;
 mod summary;
+mod tally;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,6 +52,7 @@ use crate::journal::SharedJournal;
 use crate::run_folder::Announcement;
 use crate::services::Services;
 
+pub use self::census::Census;
 pub use self::commands::{Arrival, ClusterHandle, Resume, Submitted};
 pub use self::record::{End, Stage};
 pub use self::refusal::Refusal;
@@ -57,6 +60,7 @@ pub use self::register::Page;
 pub use self::seats::{Newcomer, Pass, Summons};
 pub use self::submission::Submission;
 pub use self::summary::{RunState, RunSummary};
+pub use self::tally::Tally;
 pub use self::view::{PoolWorker, WorkerState};
 
 /// Commands that may wait; senders beyond it wait themselves.
@@ -176,6 +180,7 @@ impl Cluster {
                 // One that has left the queue is in the register.
                 drop(reply.send(if known { self.summary(&run) } else { None }));
             }
+            Command::Census { reply } => drop(reply.send(self.census())),
             Command::Workers { reply } => drop(reply.send(self.workers())),
             Command::Drain { worker, reply } => {
                 let drained = self.drain(&worker)?;

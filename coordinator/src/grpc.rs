@@ -5,6 +5,7 @@
 //! (`runs`) where there is a cluster.
 
 mod bulk;
+mod introspection;
 mod open_files;
 mod placement;
 mod runs;
@@ -25,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::runs::Runs;
 use crate::data::BlobCache;
 
+pub use self::introspection::Reflection;
 pub use self::placement::Placement;
 
 /// Largest message taken in. Control messages are small and bulk comes in chunks of at most 1 MiB; an evaluation
@@ -38,16 +40,30 @@ pub async fn serve(
     blobs: BlobCache,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    serve_with(listener, placement, blobs, Reflection::Off, shutdown).await
+}
+
+/// As [`serve`], and tells who asks what there is to call.
+pub async fn serve_with(
+    listener: tokio::net::TcpListener,
+    placement: Placement,
+    blobs: BlobCache,
+    reflection: Reflection,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     open_files::allow_many();
     let runs = match &placement {
         Placement::Run(_) => None,
         Placement::Cluster(cluster) => Some(RunServiceServer::new(Runs::new(cluster.clone()))),
     };
+    let health = introspection::health(runs.is_some(), shutdown.clone()).await;
     let workers =
         WorkerServiceServer::new(Shell { placement, blobs }).max_decoding_message_size(MESSAGE_BYTES_MAX);
     transport::server()
         .add_service(workers)
         .add_optional_service(runs)
+        .add_service(health)
+        .add_optional_service(introspection::reflection(reflection))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
         .await
 }

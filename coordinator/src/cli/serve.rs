@@ -14,8 +14,9 @@ use super::home::HomeArgs;
 use super::logging::{self, LogArgs};
 use super::{CliError, code};
 use crate::cluster::Cluster;
-use crate::grpc::{self, Placement};
+use crate::grpc::{self, Placement, Reflection};
 use crate::home::Home;
+use crate::http::{self, Operation};
 
 /// How long what is being written may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -25,6 +26,13 @@ pub(super) struct ServeArgs {
     /// Where workers and people reach the coordinator; port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4400")]
     listen: SocketAddr,
+    /// Where probes and Prometheus find /healthz, /readyz and /metrics, over plain HTTP and without credentials: numbers
+    /// alone, no names [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Describe the gRPC methods to who asks, for grpcurl and its like
+    #[arg(long)]
+    reflection: bool,
     #[command(flatten)]
     home: HomeArgs,
     #[command(flatten)]
@@ -34,6 +42,8 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     let format = args.log.format()?;
     let listener = listen(args.listen)?;
+    let http = args.http.map(|address| bind(address, "--http")).transpose()?;
+    let reflection = if args.reflection { Reflection::On } else { Reflection::Off };
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
     let home = args.home.open()?;
     let mut claim = home.claim()?;
@@ -43,7 +53,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
-    let served = runtime.block_on(serve(home, listener, address));
+    let served = runtime.block_on(serve(home, listener, http, reflection));
     runtime.shutdown_timeout(LAST_WRITES);
     served?;
     eprintln!(
@@ -52,7 +62,13 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
-async fn serve(home: Home, listener: TcpListener, address: SocketAddr) -> anyhow::Result<()> {
+async fn serve(
+    home: Home,
+    listener: TcpListener,
+    http: Option<TcpListener>,
+    reflection: Reflection,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let blobs = home.blobs.clone();
@@ -60,10 +76,15 @@ async fn serve(home: Home, listener: TcpListener, address: SocketAddr) -> anyhow
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let shutdown = CancellationToken::new();
-    let server = grpc::serve(listener, Placement::Cluster(handle), blobs, shutdown.clone());
+    let watched = http.map(|http| operate(http, Operation::new(handle.clone(), None), &shutdown)).transpose()?;
+    let placement = Placement::Cluster(handle);
+    let server = grpc::serve_with(listener, placement, blobs, reflection, shutdown.clone());
     let serving = cluster.serve(shutdown.clone());
     // For scripts, which may have asked for any free port.
     super::stdout::print(&format!("listening on {address}\n"))?;
+    if let Some(http) = watched {
+        super::stdout::print(&format!("probes and metrics on {http}\n"))?;
+    }
     tracing::info!(%address, "serving");
     tokio::select! {
         served = server => Ok(served?),
@@ -74,6 +95,19 @@ async fn serve(home: Home, listener: TcpListener, address: SocketAddr) -> anyhow
     }
 }
 
+/// Answers probes, beside everything else.
+fn operate(
+    listener: TcpListener,
+    operation: Operation,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    tokio::spawn(http::serve(listener, operation, shutdown.clone()));
+    Ok(address)
+}
+
 /// Before anything is made.
 fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
     if !address.ip().is_loopback() {
@@ -81,8 +115,12 @@ fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
         return Err(CliError::new(code::USAGE, message)
             .hint("without TLS a coordinator listens on 127.0.0.1 alone, where everybody on this machine may ask it"));
     }
+    bind(address, "--listen")
+}
+
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, CliError> {
     TcpListener::bind(address).map_err(|error| {
         CliError::new(code::CLUSTER, format!("cannot listen on {address}: {error}"))
-            .hint("choose another port with --listen")
+            .hint(format!("choose another port with {flag}"))
     })
 }
