@@ -16,6 +16,7 @@ mod home;
 mod inputs;
 mod logging;
 mod predict;
+mod prune;
 mod recipe;
 mod resume;
 mod serve;
@@ -50,6 +51,8 @@ enum Verb {
     Resume(resume::ResumeArgs),
     /// Stand as a coordinator: a queue of runs, a pool of workers that join
     Serve(serve::ServeArgs),
+    /// Delete old runs that are over, and what is cached for nobody
+    Prune(prune::PruneArgs),
     /// Tell how a run is going, or went: members, changes of membership and what each cost
     Status(status::StatusArgs),
     /// Train a recipe twice, undisturbed and under real faults, and compare the weights
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Resume(args) => resume::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Prune(args) => prune::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Chaos(args) => chaos::run(args),
         Verb::Eval(args) => eval::run(&args),

@@ -19,6 +19,7 @@ mod census;
 mod commands;
 mod effects;
 mod follow;
+mod past;
 mod record;
 mod refusal;
 mod register;
@@ -54,6 +55,7 @@ use crate::services::Services;
 
 pub use self::census::Census;
 pub use self::commands::{Arrival, ClusterHandle, Resume, Submitted};
+pub use self::past::{Account, ForgetError, Past, PastRun};
 pub use self::record::{End, Stage};
 pub use self::refusal::Refusal;
 pub use self::register::Page;

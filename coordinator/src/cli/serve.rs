@@ -76,7 +76,8 @@ async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let shutdown = CancellationToken::new();
-    let watched = http.map(|http| operate(http, Operation::new(handle.clone(), None), &shutdown)).transpose()?;
+    let watched =
+        http.map(|http| operate(http, Operation::new(handle.clone(), None), &shutdown)).transpose()?;
     let placement = Placement::Cluster(handle);
     let server = grpc::serve_with(listener, placement, blobs, reflection, shutdown.clone());
     let serving = cluster.serve(shutdown.clone());

@@ -34,7 +34,8 @@ impl Cluster {
         let register = Register::open(journal.clone())?;
         let archive = Archive::open(&path)?;
         let queue = Arc::new(Semaphore::new(QUEUE_MAX));
-        let shared = Arc::new(Shared { home: home.path.clone(), register, archive, queue, tally: Tally::default() });
+        let shared =
+            Arc::new(Shared { home: home.path.clone(), register, archive, queue, tally: Tally::default() });
         let (ear, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = ClusterHandle { commands: ear.clone(), shared: Arc::clone(&shared) };
         let mut cluster = Self {

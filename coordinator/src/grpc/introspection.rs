@@ -21,7 +21,7 @@ pub enum Reflection {
 /// Health of the services that there are. With `shutdown` they serve no more: whoever watches is told before the
 /// connection ends.
 pub(super) async fn health(has_runs: bool, shutdown: CancellationToken) -> HealthServer<impl Health> {
-    let (reporter, server) = tonic_health::server::health_reporter();
+    let (mut reporter, server) = tonic_health::server::health_reporter();
     let names: &[&str] = if has_runs { &["", WORKERS, RUNS] } else { &["", WORKERS] };
     for name in names {
         reporter.set_service_status(*name, ServingStatus::Serving).await;
@@ -30,6 +30,8 @@ pub(super) async fn health(has_runs: bool, shutdown: CancellationToken) -> Healt
         shutdown.cancelled().await;
         for name in names {
             reporter.set_service_status(*name, ServingStatus::NotServing).await;
+            // Its watchers' streams end with that; open, they would keep the server from its end.
+            reporter.clear_service_status(name).await;
         }
     });
     server
@@ -47,11 +49,73 @@ pub(super) fn reflection(wanted: Reflection) -> Option<ServerReflectionServer<im
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::net::TcpListener;
+    use tonic::Code;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-    #[test]
-    fn the_contract_describes_itself_when_asked_to() {
-        assert!(reflection(Reflection::Off).is_none());
-        assert!(reflection(Reflection::On).is_some());
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::grpc::{Placement, serve_with};
+    use crate::home::Home;
+
+    const SERVING: i32 = 1;
+    const NOT_SERVING: i32 = 2;
+
+    /// A server, and the URL that it is at.
+    async fn server(home: &std::path::Path, reflection: Reflection, shutdown: &CancellationToken) -> String {
+        let home = Home::open(home).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let blobs = home.blobs.clone();
+        let (_, handle) = Cluster::open(home, address).unwrap();
+        tokio::spawn(serve_with(listener, Placement::Cluster(handle), blobs, reflection, shutdown.clone()));
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn services_serve_until_the_end() {
+        let (folder, shutdown) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+        let url = server(folder.path(), Reflection::Off, &shutdown).await;
+        let mut client = HealthClient::connect(url).await.unwrap();
+        for service in ["", WORKERS, RUNS] {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            assert_eq!(client.check(request).await.unwrap().into_inner().status, SERVING, "{service}");
+        }
+        let unknown = client.check(HealthCheckRequest { service: "other".to_owned() }).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+
+        let request = HealthCheckRequest { service: RUNS.to_owned() };
+        let mut told = client.watch(request).await.unwrap().into_inner();
+        assert_eq!(told.message().await.unwrap().unwrap().status, SERVING);
+        shutdown.cancel();
+        assert_eq!(told.message().await.unwrap().unwrap().status, NOT_SERVING);
+    }
+
+    #[tokio::test]
+    async fn methods_are_described_only_where_that_was_asked_for() {
+        for (reflection, code) in [(Reflection::Off, Some(Code::Unimplemented)), (Reflection::On, None)] {
+            let (folder, shutdown) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+            let url = server(folder.path(), reflection, &shutdown).await;
+            let mut client = ServerReflectionClient::connect(url).await.unwrap();
+            let list = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let answer = client.server_reflection_info(tokio_stream::iter([list])).await;
+            assert_eq!(answer.as_ref().err().map(tonic::Status::code), code);
+            let Ok(answer) = answer else { continue };
+            let Some(MessageResponse::ListServicesResponse(list)) =
+                answer.into_inner().message().await.unwrap().unwrap().message_response
+            else {
+                panic!("it lists nothing")
+            };
+            let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+            assert!(names.contains(&WORKERS) && names.contains(&RUNS), "{names:?}");
+        }
     }
 }

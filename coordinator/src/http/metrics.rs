@@ -7,11 +7,11 @@ use std::time::Duration;
 use lockstep_core::DeviceKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{Refused, process};
@@ -130,7 +130,8 @@ fn register_tally(registry: &mut Registry, tally: &Tally) {
         "Changes of a run's members that were completed, by cause",
         tally.generations.clone(),
     );
-    let mut count = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+    let mut count =
+        |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
     count("steps", "Steps of all runs, those made again after a loss included", &tally.steps);
     count("samples", "Training samples of epochs that ended", &tally.samples);
     count("workers_lost", "Workers that a run gave up", &tally.workers_lost);
