@@ -172,7 +172,8 @@ async fn submit(coordinator: &Coordinator, prefix: &str, count: usize) -> Vec<Du
 }
 
 async fn watch(mut client: Client, run: String) -> usize {
-    let mut stream = client.service.watch_run(pb::WatchRunRequest { run }).await.unwrap().into_inner();
+    let mut stream =
+        client.service.watch_run(pb::WatchRunRequest { run }).await.unwrap().into_inner();
     let mut answers = 0;
     while stream.message().await.unwrap().is_some() {
         answers += 1;
@@ -203,13 +204,7 @@ async fn until_all_are_over(client: &mut Client) {
 fn report(took: &mut [Duration], what: &str) {
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
-    println!(
-        "{what}: {} in all, median {:?}, p99 {:?}, longest {:?}",
-        took.len(),
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
+    println!("{what}: {} in all, median {:?}, p99 {:?}, longest {:?}", took.len(), at(0.5), at(0.99), at(1.0));
     let most = Duration::from_millis(number("P99_MS", 1_000) as u64);
     assert!(at(0.99) < most, "a submission took {:?}", at(0.99));
 }
