@@ -62,7 +62,7 @@ pub use self::register::Page;
 pub use self::seats::{Newcomer, Pass, Summons};
 pub use self::submission::Submission;
 pub use self::summary::{RunState, RunSummary};
-pub use self::tally::Tally;
+pub use self::tally::{Label, Tally};
 pub use self::view::{PoolWorker, WorkerState};
 
 /// Commands that may wait; senders beyond it wait themselves.

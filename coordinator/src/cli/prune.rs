@@ -1,6 +1,5 @@
 //! `lockstep prune`: old runs that are over go, and what is cached for nobody.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -73,28 +72,27 @@ struct Told<'a> {
 fn text(pruned: &Pruned, now_ms: u64, dry: bool) -> String {
     let mut text = String::new();
     let width = pruned.runs.iter().map(|run| run.run.0.len()).max().unwrap_or_default();
-    // Writing into a string does not fail.
     for run in &pruned.runs {
         let ago = HumanDuration(Duration::from_millis(now_ms.saturating_sub(run.ended_at_ms.0)));
         let (name, bytes) = (&run.run.0, HumanBytes(run.bytes));
-        drop(writeln!(text, "{name:width$}  {:7}  {ago} ago, {bytes}", run.state));
+        text += &format!("{name:width$}  {:7}  {ago} ago, {bytes}\n", run.state);
     }
     for folder in &pruned.activations {
-        drop(writeln!(text, "{}  unused activations, {}", folder.path.display(), HumanBytes(folder.bytes)));
+        let (path, bytes) = (folder.path.display(), HumanBytes(folder.bytes));
+        text += &format!("{path}  unused activations, {bytes}\n");
     }
     for kept in &pruned.kept {
-        drop(writeln!(text, "{} stays: {}", kept.run, kept.reason));
+        text += &format!("{} stays: {}\n", kept.run, kept.reason);
     }
     let (runs, caches) = (pruned.runs.len(), pruned.activations.len());
     let verb = if dry { "would free" } else { "freed" };
     let plural = |count: usize| if count == 1 { "" } else { "s" };
-    drop(writeln!(
-        text,
-        "{verb} {}: {runs} run{}, {caches} cache{} of activations",
+    text += &format!(
+        "{verb} {}: {runs} run{}, {caches} cache{} of activations\n",
         HumanBytes(pruned.bytes),
         plural(runs),
         plural(caches)
-    ));
+    );
     text
 }
 

@@ -41,11 +41,11 @@ pub type Label = [(&'static str, &'static str); 1];
 impl Default for Tally {
     /// Every series is there from the start: a counter that appears with its first event has no rate at that event.
     fn default() -> Self {
-        let ended = Family::default();
+        let ended = Family::<Label, Counter>::default();
         for stage in [Stage::Done, Stage::Stopped, Stage::Failed] {
             drop(ended.get_or_create(&outcome(stage)));
         }
-        let generations = Family::default();
+        let generations = Family::<Label, Counter>::default();
         for cause in [Cause::Start, Cause::Join, Cause::Leave, Cause::Loss, Cause::Link, Cause::Stop] {
             drop(generations.get_or_create(&label(cause)));
         }

@@ -142,7 +142,12 @@ fn register_tally(registry: &mut Registry, tally: &Tally) {
         &tally.missed,
     );
     let bytes = tally.checkpoint_bytes.clone();
-    registry.register_with_unit("checkpoints_stored", "Their bytes", Unit::Bytes, bytes);
+    registry.register_with_unit(
+        "checkpoints_stored",
+        "Bytes of checkpoints that were stored",
+        Unit::Bytes,
+        bytes,
+    );
     registry.register_with_unit(
         "submit_duration",
         "From a submission's arrival until it was durable and queued",

@@ -34,18 +34,18 @@ impl Readiness {
 
     pub(super) async fn look(&self) -> Verdict {
         let mut last = self.last.lock().await;
-        match &*last {
-            Some((at, verdict)) if at.elapsed() < FRESH => *verdict,
-            _ => {
-                let (cluster, journal) = tokio::join!(self.cluster_answers(), self.journal_writes());
-                let verdict = journal.and(cluster);
-                if let Err(why) = verdict {
-                    tracing::warn!("not ready: {why}");
-                }
-                *last = Some((Instant::now(), verdict));
-                verdict
-            }
+        if let Some((at, verdict)) = *last
+            && at.elapsed() < FRESH
+        {
+            return verdict;
         }
+        let (cluster, journal) = tokio::join!(self.cluster_answers(), self.journal_writes());
+        let verdict = journal.and(cluster);
+        if let Err(why) = verdict {
+            tracing::warn!("not ready: {why}");
+        }
+        *last = Some((Instant::now(), verdict));
+        verdict
     }
 
     async fn cluster_answers(&self) -> Verdict {

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -56,9 +58,11 @@ pub async fn serve(listener: TcpListener, operation: Operation, shutdown: Cancel
 }
 
 async fn attend(stream: TcpStream, operation: Arc<Operation>, _place: OwnedSemaphorePermit) {
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let operation = Arc::clone(&operation);
-        async move { Ok::<_, Infallible>(operation.answer(&request).await) }
+        // What it may have for a body is not read.
+        let (parts, _) = request.into_parts();
+        async move { Ok::<_, Infallible>(operation.answer(&parts.method, parts.uri.path()).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
