@@ -17,6 +17,7 @@ mod home;
 mod inputs;
 mod logging;
 mod predict;
+mod prune;
 mod recipe;
 mod remote;
 mod resume;
@@ -52,6 +53,8 @@ enum Verb {
     Resume(resume::ResumeArgs),
     /// Stand as a coordinator: a queue of runs, a pool of workers that join
     Serve(serve::ServeArgs),
+    /// Delete old runs that are over, and what is cached for nobody
+    Prune(prune::PruneArgs),
     /// Tell how a run is going, or went: members, changes of membership and what each cost
     Status(status::StatusArgs),
     /// Put a run into a coordinator's queue, and watch it
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Resume(args) => resume::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Prune(args) => prune::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Submit(args) => remote::submit(args),
         Verb::Ps(args) => remote::ps(&args),

@@ -15,9 +15,11 @@
 
 mod arrivals;
 mod begin;
+mod census;
 mod commands;
 mod effects;
 mod follow;
+mod past;
 mod record;
 mod refusal;
 mod register;
@@ -27,6 +29,7 @@ mod runs;
 mod seats;
 mod submission;
 mod summary;
+mod tally;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,13 +53,16 @@ use crate::journal::SharedJournal;
 use crate::run_folder::Announcement;
 use crate::services::Services;
 
+pub use self::census::Census;
 pub use self::commands::{Arrival, ClusterHandle, Resume, Submitted};
+pub use self::past::{Account, ForgetError, Past, PastRun};
 pub use self::record::{End, Stage};
 pub use self::refusal::Refusal;
 pub use self::register::Page;
 pub use self::seats::{Newcomer, Pass, Summons};
 pub use self::submission::Submission;
 pub use self::summary::{RunState, RunSummary};
+pub use self::tally::{Label, Tally};
 pub use self::view::{PoolWorker, WorkerState};
 
 /// Commands that may wait; senders beyond it wait themselves.
@@ -176,6 +182,7 @@ impl Cluster {
                 // One that has left the queue is in the register.
                 drop(reply.send(if known { self.summary(&run) } else { None }));
             }
+            Command::Census { reply } => drop(reply.send(self.census())),
             Command::Workers { reply } => drop(reply.send(self.workers())),
             Command::Drain { worker, reply } => {
                 let drained = self.drain(&worker)?;

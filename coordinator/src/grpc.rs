@@ -5,6 +5,7 @@
 //! (`runs`) where there is a cluster.
 
 mod bulk;
+mod introspection;
 mod open_files;
 mod placement;
 mod runs;
@@ -27,6 +28,7 @@ use self::transport::{Entrance, MESSAGE_BYTES_MAX};
 use crate::credentials::caller;
 use crate::data::BlobCache;
 
+pub use self::introspection::Reflection;
 pub use self::placement::Placement;
 
 /// Serves who comes in by `entrance` until `shutdown`. The caller owns the listener behind it, so tests and local runs use
@@ -37,16 +39,31 @@ pub async fn serve(
     blobs: BlobCache,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    serve_with(entrance, placement, blobs, Reflection::Off, shutdown).await
+}
+
+/// As [`serve`], and tells who asks what there is to call.
+pub async fn serve_with(
+    entrance: Entrance,
+    placement: Placement,
+    blobs: BlobCache,
+    reflection: Reflection,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let runs = match &placement {
         Placement::Run(_) => None,
         Placement::Cluster(cluster) => Some(RunServiceServer::new(Runs::new(cluster.clone()))),
     };
+    let health = introspection::health(runs.is_some(), shutdown.clone()).await;
     let workers =
         WorkerServiceServer::new(Shell { placement, blobs }).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut routes = RoutesBuilder::default();
-    routes.add_service(workers);
+    routes.add_service(workers).add_service(health);
     if let Some(runs) = runs {
         routes.add_service(runs.max_decoding_message_size(MESSAGE_BYTES_MAX));
+    }
+    if let Some(reflection) = introspection::reflection(reflection) {
+        routes.add_service(reflection);
     }
     transport::serve(entrance, routes.routes(), shutdown).await
 }

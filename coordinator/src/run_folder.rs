@@ -137,15 +137,9 @@ impl RunFolder {
 
     fn lock(name: &str, path: PathBuf) -> Result<Self, FolderError> {
         let io = |source| FolderError::Io { path: path.clone(), source };
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(".lock"));
-        let lock = lock.map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(FolderError::Locked { name: name.to_owned(), serving: Serving::read(&path) });
-            }
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
+        let Some(lock) = hold(&path).map_err(io)? else {
+            return Err(FolderError::Locked { name: name.to_owned(), serving: Serving::read(&path) });
+        };
         fs::create_dir_all(path.join("logs")).map_err(io)?;
         let checkpoints = CheckpointStore::open(path.join("checkpoints")).map_err(io)?;
         let events = fs::read_to_string(path.join(EVENTS)).unwrap_or_default();
@@ -264,6 +258,16 @@ impl RunFolder {
         let folder = self.path.join("plots");
         fs::create_dir_all(&folder)?;
         plot::write_curves(&folder, &points, history.spec.select.split.as_str())
+    }
+}
+
+/// Keeps others from working on the run whose folder is `path`, as long as the file is open; none when somebody does.
+pub(crate) fn hold(path: &Path) -> io::Result<Option<File>> {
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(".lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -7,4 +7,7 @@ pub mod v1 {
     // Generated code is not ours to format or to document.
     #![allow(missing_debug_implementations, unreachable_pub, clippy::all)]
     tonic::include_proto!("lockstep.v1");
+
+    /// The contract itself, as an encoded `FileDescriptorSet`: for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }

@@ -17,8 +17,9 @@ use super::{CliError, code};
 use crate::cluster::Cluster;
 use crate::credentials::ServerCredentials;
 use crate::grpc::transport::{Entrance, may_listen};
-use crate::grpc::{self, Placement};
+use crate::grpc::{self, Placement, Reflection};
 use crate::home::Home;
+use crate::http::{self, Operation};
 
 /// How long what is being written may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -32,6 +33,13 @@ pub(super) struct ServeArgs {
     /// Without it the coordinator listens on loopback alone, where everybody on this machine may ask it
     #[arg(long, value_name = "DIR", env = "LOCKSTEP_TLS_DIR")]
     tls_dir: Option<PathBuf>,
+    /// Where probes and Prometheus find /healthz, /readyz and /metrics, over plain HTTP and without credentials: numbers
+    /// alone, no names [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Describe the gRPC methods to who asks, for grpcurl and its like
+    #[arg(long)]
+    reflection: bool,
     #[command(flatten)]
     home: HomeArgs,
     #[command(flatten)]
@@ -42,6 +50,8 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     let format = args.log.format()?;
     let credentials = args.tls_dir.as_deref().map(ServerCredentials::load).transpose()?;
     let listener = listen(args.listen, credentials.is_some())?;
+    let http = args.http.map(|address| bind(address, "--http")).transpose()?;
+    let reflection = if args.reflection { Reflection::On } else { Reflection::Off };
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
     let home = args.home.open()?;
     let mut claim = home.claim()?;
@@ -54,7 +64,8 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::from(anyhow::Error::from(error)))?;
-    let served = runtime.block_on(serve(home, listener, credentials));
+    let entered = (listener, credentials);
+    let served = runtime.block_on(serve(home, entered, http, reflection));
     runtime.shutdown_timeout(LAST_WRITES);
     served?;
     eprintln!(
@@ -65,8 +76,9 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
 
 async fn serve(
     home: Home,
-    listener: TcpListener,
-    credentials: Option<ServerCredentials>,
+    (listener, credentials): (TcpListener, Option<ServerCredentials>),
+    http: Option<TcpListener>,
+    reflection: Reflection,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -78,10 +90,16 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let tls = if credentials.is_some() { "tls" } else { "loopback" };
     let entrance = Entrance::new(listener, credentials)?;
-    let server = grpc::serve(entrance, Placement::Cluster(handle), blobs, shutdown.clone());
+    let operation = Operation::new(handle.clone(), Some(entrance.refusals()));
+    let watched = http.map(|http| operate(http, operation, &shutdown)).transpose()?;
+    let placement = Placement::Cluster(handle);
+    let server = grpc::serve_with(entrance, placement, blobs, reflection, shutdown.clone());
     let serving = cluster.serve(shutdown.clone());
     // For scripts, which may have asked for any free port.
     super::stdout::print(&format!("listening on {address}\n"))?;
+    if let Some(http) = watched {
+        super::stdout::print(&format!("probes and metrics on {http}\n"))?;
+    }
     tracing::info!(%address, entrance = tls, "serving");
     tokio::select! {
         served = server => Ok(served?),
@@ -92,11 +110,28 @@ async fn serve(
     }
 }
 
+/// Answers probes, beside everything else.
+fn operate(
+    listener: TcpListener,
+    operation: Operation,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    tokio::spawn(http::serve(listener, operation, shutdown.clone()));
+    Ok(address)
+}
+
 /// Before anything is made.
 fn listen(address: SocketAddr, has_tls: bool) -> Result<TcpListener, CliError> {
     may_listen(address, has_tls)?;
+    bind(address, "--listen")
+}
+
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, CliError> {
     TcpListener::bind(address).map_err(|error| {
         CliError::new(code::CLUSTER, format!("cannot listen on {address}: {error}"))
-            .hint("choose another port with --listen")
+            .hint(format!("choose another port with {flag}"))
     })
 }

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use lockstep_core::{Requirements, RunName, WorkerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::census::Census;
 use super::record::{Record, Stage};
 use super::register::{Archive, Page, Register};
 use super::seats::{Newcomer, Pass, Summons};
 use super::submission::{Checked, Submission};
 use super::summary::RunSummary;
+use super::tally::Tally;
 use super::view::PoolWorker;
 use super::{Refusal, resume};
 use crate::journal::JournalError;
@@ -36,6 +39,7 @@ pub(super) struct Shared {
     pub(super) archive: Archive,
     /// Places in the queue.
     pub(super) queue: Arc<Semaphore>,
+    pub(super) tally: Tally,
 }
 
 /// Where a worker that comes belongs.
@@ -90,6 +94,9 @@ pub(super) enum Command {
         run: RunName,
         reply: oneshot::Sender<Option<RunSummary>>,
     },
+    Census {
+        reply: oneshot::Sender<Census>,
+    },
     Workers {
         reply: oneshot::Sender<Vec<PoolWorker>>,
     },
@@ -135,13 +142,14 @@ pub(super) enum Command {
 impl ClusterHandle {
     /// Puts a run into the queue. It is durable when this returns, and so it is when nobody waits for that any more.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, Refusal> {
-        let cluster = self.clone();
+        let (cluster, came) = (self.clone(), Instant::now());
         in_task(async move {
             let place = cluster.place()?;
             let shared = cluster.shared.clone();
             let checked = blocking(move || shared.insert(Checked::new(submission)?)).await?;
             let Checked { record, warnings, .. } = checked;
             let summary = cluster.queued(record, place).await?;
+            cluster.shared.tally.submitted(came.elapsed());
             Ok(Submitted { summary, warnings })
         })
         .await
@@ -195,6 +203,21 @@ impl ClusterHandle {
     /// All workers, by name.
     pub async fn workers(&self) -> Result<Vec<PoolWorker>, Refusal> {
         self.ask(|reply| Command::Workers { reply }).await
+    }
+
+    /// How many there are of each kind.
+    pub async fn census(&self) -> Result<Census, Refusal> {
+        self.ask(|reply| Command::Census { reply }).await
+    }
+
+    /// What has happened since this coordinator's start.
+    pub fn tally(&self) -> Tally {
+        self.shared.tally.clone()
+    }
+
+    /// Writes to the journal as everything does that must be durable, and changes nothing. This blocks.
+    pub fn try_journal(&self) -> Result<(), JournalError> {
+        self.shared.register.touch()
     }
 
     /// Has a worker leave.

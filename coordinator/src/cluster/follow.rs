@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::commands::Command;
 use super::summary::RunSummary;
+use super::tally::{Pedometer, Tally};
 use crate::driver::{DriverHandle, Notice};
 
 /// Between two looks at a run that has something to tell.
@@ -32,6 +33,8 @@ pub(super) struct Follower {
     present: BTreeSet<WorkerName>,
     /// When and at which step the generation under way began, to tell the time left.
     start: Option<(Instant, u64)>,
+    tally: Tally,
+    pedometer: Pedometer,
 }
 
 impl Follower {
@@ -41,7 +44,13 @@ impl Follower {
         summary: Arc<watch::Sender<RunSummary>>,
         ear: mpsc::Sender<Command>,
     ) -> Self {
-        Self { run, steps_total, summary, ear, present: BTreeSet::new(), start: None }
+        let (tally, pedometer) = (Tally::default(), Pedometer::default());
+        Self { run, steps_total, summary, ear, present: BTreeSet::new(), start: None, tally, pedometer }
+    }
+
+    /// What happens is counted in `tally` too.
+    pub(super) fn counting(self, tally: Tally) -> Self {
+        Self { tally, ..self }
     }
 
     /// Until the run is over.
@@ -52,13 +61,20 @@ impl Follower {
         loop {
             tokio::select! {
                 notice = notices.recv() => match notice {
-                    Ok(Notice::Entry(Entry::GenerationBegan { position, .. })) => {
-                        self.start = Some((Instant::now(), position.step.0));
+                    Ok(notice) => {
+                        if let Notice::Entry(entry) = notice {
+                            self.note(&entry);
+                            if matches!(entry, Entry::Ended { .. }) {
+                                // Soon its workers are back, and it wants no others.
+                                self.tell(Command::Ending { run: self.run.clone() }).await;
+                            }
+                        }
                         quiet = LOOKS_QUIET;
                     }
-                    // Soon its workers are back, and it wants no others.
-                    Ok(Notice::Entry(Entry::Ended { .. })) => self.tell(Command::Ending { run: self.run.clone() }).await,
-                    Ok(_) | Err(RecvError::Lagged(_)) => quiet = LOOKS_QUIET,
+                    Err(RecvError::Lagged(missed)) => {
+                        self.tally.missed.inc_by(missed);
+                        quiet = LOOKS_QUIET;
+                    }
                     Err(RecvError::Closed) => return,
                 },
                 _ = looks.tick() => {
@@ -76,7 +92,25 @@ impl Follower {
         }
     }
 
+    fn note(&mut self, entry: &Entry) {
+        self.tally.note(entry);
+        match entry {
+            Entry::GenerationBegan { position, .. } => {
+                self.start = Some((Instant::now(), position.step.0));
+                self.pedometer.begin(position.step.0);
+            }
+            // The last ones of a run are heard of in no other way.
+            Entry::EpochEnded(row) => self.walk(row.step.0),
+            _ => {}
+        }
+    }
+
+    fn walk(&mut self, step: u64) {
+        self.tally.steps.inc_by(self.pedometer.reach(step));
+    }
+
     async fn look(&mut self, status: Status) {
+        self.walk(status.position.step.0);
         let left_ms = self.left_ms(status.position.step.0);
         let workers: Vec<WorkerName> = status.workers.iter().map(|worker| worker.worker.clone()).collect();
         let present: BTreeSet<WorkerName> = workers.iter().cloned().collect();

@@ -110,6 +110,16 @@ impl Register {
         })
     }
 
+    /// A commit that changes nothing, as far as the disk.
+    pub(super) fn touch(&self) -> Result<(), JournalError> {
+        self.journal.write(|connection| {
+            connection
+                .prepare_cached("UPDATE formats SET version = version WHERE of = 'runs'")?
+                .execute([])?;
+            Ok(())
+        })
+    }
+
     /// Puts a run that is over back into the queue, behind all others; false when it is not over.
     pub(super) fn requeue(&self, record: &Record) -> Result<bool, JournalError> {
         let (run, stage, text) = (record.run.0.clone(), record.stage.as_str(), text(record)?);
@@ -135,6 +145,15 @@ impl Archive {
             let mut select = connection.prepare_cached(
                 "SELECT run, record FROM runs WHERE stage IN ('queued', 'running') ORDER BY seq",
             )?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.map(|row| read(row?)).collect()
+        })
+    }
+
+    /// All, over or not, in the order of their submission.
+    pub(super) fn all(&self) -> Result<Vec<Record>, JournalError> {
+        self.with(|connection| {
+            let mut select = connection.prepare_cached("SELECT run, record FROM runs ORDER BY seq")?;
             let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.map(|row| read(row?)).collect()
         })

@@ -16,6 +16,7 @@ use super::commands::{ClusterHandle, QUEUE_MAX, Shared};
 use super::record::{End, Record, Stage};
 use super::register::{Archive, Register};
 use super::seats::{Seat, Seats};
+use super::tally::Tally;
 use super::{COMMANDS_MAX, Cluster, LiveStage, PREPARED_TOGETHER};
 use crate::driver::now;
 use crate::home::Home;
@@ -33,7 +34,8 @@ impl Cluster {
         let register = Register::open(journal.clone())?;
         let archive = Archive::open(&path)?;
         let queue = Arc::new(Semaphore::new(QUEUE_MAX));
-        let shared = Arc::new(Shared { home: home.path.clone(), register, archive, queue });
+        let shared =
+            Arc::new(Shared { home: home.path.clone(), register, archive, queue, tally: Tally::default() });
         let (ear, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = ClusterHandle { commands: ear.clone(), shared: Arc::clone(&shared) };
         let mut cluster = Self {
@@ -107,6 +109,7 @@ impl Cluster {
         record.stage = stage;
         record.ended_at_ms = now();
         record.end = Some(end);
+        self.shared.tally.run_ended(stage);
         Ok(self.shared.register.update(&[&record])?)
     }
 

@@ -135,7 +135,8 @@ impl Cluster {
         live.summary.send_modify(|summary| {
             (summary.state, summary.steps_total, summary.epochs) = (state, steps_total, spec.epochs);
         });
-        let follower = Follower::new(run.clone(), steps_total, live.summary.clone(), self.ear.clone());
+        let follower = Follower::new(run.clone(), steps_total, live.summary.clone(), self.ear.clone())
+            .counting(self.shared.tally.clone());
         self.following.spawn(follower.follow(notices, handle.clone()));
         if live.record.stopping {
             tokio::spawn(async move { drop(handle.stop().await) });
@@ -166,6 +167,7 @@ impl Cluster {
         live.record.ended_at_ms = now();
         live.record.end = Some(end);
         self.write(&live.record)?;
+        self.shared.tally.run_ended(stage);
         live.summary.send_replace(RunSummary::of(&live.record));
         self.release(run);
         self.settle()?;

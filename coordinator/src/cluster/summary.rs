@@ -7,7 +7,7 @@ use lockstep_core::{FailureKind, Position, Requirements, RunName, Time, WorkerNa
 use super::record::{Record, Stage};
 
 /// What a run is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunState {
     /// Waits for workers.
     Queued,

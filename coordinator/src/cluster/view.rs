@@ -7,7 +7,7 @@ use super::summary::{RunState, RunSummary};
 use super::{Cluster, LiveStage};
 
 /// What a worker is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerState {
     Free,
     Busy,
@@ -87,10 +87,10 @@ impl Cluster {
         self.seats.iter().map(|(worker, seat)| self.worker(worker, seat)).collect()
     }
 
-    pub(super) fn worker(&self, worker: &WorkerName, seat: &Seat) -> PoolWorker {
+    /// What a worker is at.
+    pub(super) fn worker_state(&self, worker: &WorkerName, seat: &Seat) -> WorkerState {
         let pooled = self.pool.worker(worker);
-        let place = pooled.map(|pooled| &pooled.place);
-        let state = match (&seat.place, place) {
+        match (&seat.place, pooled.map(|pooled| &pooled.place)) {
             _ if pooled.is_some_and(|pooled| pooled.draining) => WorkerState::Draining,
             (Place::At(_), _) if !seat.open => WorkerState::Away,
             (_, Some(WorkerPlace::In { reclaimed: true, .. } | WorkerPlace::Returning { .. })) => {
@@ -99,14 +99,18 @@ impl Cluster {
             (Place::Between, _) => WorkerState::Returning,
             (Place::At(_), _) | (_, Some(WorkerPlace::In { .. })) => WorkerState::Busy,
             (Place::Pool { .. }, _) => WorkerState::Free,
-        };
+        }
+    }
+
+    pub(super) fn worker(&self, worker: &WorkerName, seat: &Seat) -> PoolWorker {
+        let place = self.pool.worker(worker).map(|pooled| &pooled.place);
         let run = match &seat.place {
             Place::At(run) => Some(run.clone()),
             _ => place.and_then(WorkerPlace::run).cloned(),
         };
         PoolWorker {
             worker: worker.clone(),
-            state,
+            state: self.worker_state(worker, seat),
             run,
             device: seat.info.device.clone(),
             resources: seat.resources,
