@@ -29,7 +29,7 @@ const EXIT_CODES: &str = "Exit codes: 0 finished, 1 the run failed, 2 wrong usag
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Join a coordinator: take part in its run until that is over, or wait in its pool and take part in one run after another
-    Join(JoinArgs),
+    Join(Box<JoinArgs>),
     /// List the devices that libtorch can use here
     Devices(OutputArgs),
     /// Print the versions of this worker and its libtorch
@@ -163,7 +163,7 @@ mod tests {
     fn join(args: &[&str]) -> JoinArgs {
         let cli = Cli::parse_from(["lockstep-worker", "join", "http://[::1]:1"].iter().chain(args));
         let Command::Join(join) = cli.command else { panic!("another command") };
-        join
+        *join
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         error!(place, "broke down: {}", trainer::panic_line(panic.payload()));
     }));
     match cli.command {
-        Command::Join(args) => join(args, logs),
+        Command::Join(args) => join(*args, logs),
         Command::Devices(args) => devices(&args),
         Command::Version(args) => version(&args),
         Command::Infer(args) => verb(|| verbs::infer(&args.job)),

@@ -38,12 +38,12 @@ pub use self::address::{Advertised, NotAnAddress};
 pub use self::blobs::BlobError;
 use self::conversation::Conversation;
 pub use self::error::SessionError;
-use self::joiner::Joiner;
 pub(crate) use self::joiner::host_name;
+use self::joiner::{Joiner, Welcomed};
 use self::pool::Placed;
 use self::presence::Backoff;
 use self::thread::Body;
-use crate::client::{Access, FinishOrder, Incoming, Outgoing, Welcome};
+use crate::client::{Access, FinishOrder};
 use crate::device::DeviceName;
 use crate::logs::LogTail;
 use crate::trainer;
@@ -125,10 +125,9 @@ async fn take_part(settings: &Settings, signals: &mut mpsc::Receiver<StopSignal>
     };
     let stands_by = joiner.stands_by;
     let result = match placed {
-        Ok(Placed::InRun(welcome, outgoing, incoming)) => {
-            let span = info_span!("session", run = welcome.plan.run, worker = settings.name);
-            let joined = (*welcome, outgoing, incoming);
-            return converse(settings, joiner, joined, signals, body).instrument(span).await;
+        Ok(Placed::InRun(welcomed)) => {
+            let span = info_span!("session", run = welcomed.welcome.plan.run, worker = settings.name);
+            return converse(settings, joiner, *welcomed, signals, body).instrument(span).await;
         }
         Ok(Placed::Dismissed(finish)) => {
             info!(reason = finish.reason, "sent home");
@@ -142,13 +141,13 @@ async fn take_part(settings: &Settings, signals: &mut mpsc::Receiver<StopSignal>
 async fn converse(
     settings: &Settings,
     joiner: Joiner,
-    joined: (Welcome, Outgoing, Incoming),
+    welcomed: Welcomed,
     signals: &mut mpsc::Receiver<StopSignal>,
     body: Body,
 ) -> Outcome {
     let mut stands_by = joiner.stands_by;
-    info!(device = %settings.device, term = joined.0.term, "joined");
-    let mut conversation = match Conversation::new(settings, joiner, joined, signals, body) {
+    info!(device = %settings.device, term = welcomed.welcome.term, "joined");
+    let mut conversation = match Conversation::new(settings, joiner, welcomed, signals, body) {
         Ok(conversation) => conversation,
         Err(error) => {
             error.log();

@@ -154,6 +154,13 @@ async fn a_wrong_scheme_is_told_apart_from_a_coordinator_that_is_not_there() {
     let access = Access::new(&url, credentials(&authority, None)).unwrap();
     let line = refusal(Client::connect(&access).await);
     assert!(line.contains("what answers there does not speak TLS"), "{line}");
+
+    let secret = Coordinator::start_with(authority.server(Validity::Good, &authority)).await;
+    let url = secret.url.replace("https://", "http://");
+    let access = Access::new(&url, Credentials::default()).unwrap();
+    let client = Client::connect(&access).await.unwrap();
+    let error = client.join(introduction(), &LogTail::default()).await.unwrap_err();
+    assert_eq!(format!("{error:?}"), "");
 }
 
 #[test]

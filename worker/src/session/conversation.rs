@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::courier::{Courier, Errand};
 use super::followed::{Evaluation, Followed};
-use super::joiner::Joiner;
+use super::joiner::{Joiner, Welcomed};
 use super::link::{Event, Link};
 use super::presence::{Fetcher, Presence};
 use super::readiness::{get_ready, setup};
@@ -22,7 +22,7 @@ use super::speaker::Speaker;
 use super::thread::{Body, TrainerThread};
 use super::uploads::Uploads;
 use super::{Over, SessionError, Settings, StopSignal};
-use crate::client::{BeginOrder, Bulk, FinishOrder, Incoming, Order, Outgoing, Welcome};
+use crate::client::{BeginOrder, Bulk, FinishOrder, Order, Outgoing, Welcome};
 use crate::collective::Listener;
 use crate::plan::Plan;
 use crate::trainer::{Kept, Pulse};
@@ -68,11 +68,11 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(
         settings: &'a Settings,
         joiner: Joiner,
-        (welcome, outgoing, incoming): (Welcome, Outgoing, Incoming),
+        welcomed: Welcomed,
         signals: &'a mut mpsc::Receiver<StopSignal>,
         body: Body,
     ) -> Result<Self, SessionError> {
-        let Welcome { plan, lease, .. } = welcome;
+        let Welcomed { welcome: Welcome { plan, lease, .. }, outgoing, incoming } = welcomed;
         let wake = Arc::new(Notify::new());
         let (reports, uploads, kept) = (Reports::new(Arc::clone(&wake)), Uploads::default(), Kept::default());
         let pulse = Pulse::new({

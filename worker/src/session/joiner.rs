@@ -21,10 +21,18 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// What a join has come to.
 #[derive(Debug)]
 pub(super) enum Joined {
-    Welcomed(Box<Welcome>, Outgoing, Incoming),
+    Welcomed(Box<Welcomed>),
     /// The answer comes later.
-    Pooled(Outgoing, Incoming),
+    Pooled(Outgoing, Box<Incoming>),
     Dismissed(FinishOrder),
+}
+
+/// A session with a run.
+#[derive(Debug)]
+pub(super) struct Welcomed {
+    pub(super) welcome: Welcome,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: Incoming,
 }
 
 /// Joins one coordinator.
@@ -123,12 +131,12 @@ impl Joiner {
                 self.introduction.term = term;
                 self.logs.keep(welcome.keep_logs);
                 self.introduction.run.get_or_insert_with(|| welcome.plan.run.clone());
-                Ok(Joined::Welcomed(welcome, outgoing, incoming))
+                Ok(Joined::Welcomed(Box::new(Welcomed { welcome: *welcome, outgoing, incoming })))
             }
             Answer::Pooled(Pooled { keep_logs }) => {
                 self.logs.keep(keep_logs);
                 self.stands_by = true;
-                Ok(Joined::Pooled(outgoing, incoming))
+                Ok(Joined::Pooled(outgoing, Box::new(incoming)))
             }
             Answer::Finish(finish) => Ok(Joined::Dismissed(finish)),
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 
 use super::SessionError;
-use super::joiner::{Joined, Joiner};
+use super::joiner::{Joined, Joiner, Welcomed};
 use super::presence::Backoff;
 use crate::client::{ClientError, Incoming, Order, Outgoing, Welcome};
 
@@ -77,10 +77,11 @@ async fn keep(
         let deadline = Some(away + joiner.patience);
         backoff.wait_before(deadline).await;
         let last_word = match joiner.persist(deadline, &mut backoff).await {
-            Ok(Joined::Welcomed(welcome, outgoing, next)) => {
+            Ok(Joined::Welcomed(welcomed)) => {
+                let Welcomed { welcome, outgoing, incoming: next } = *welcomed;
                 info!(term = welcome.term, ms = away.elapsed().as_millis(), "back with the coordinator");
                 incoming = next;
-                if events.send(Ok(Event::Attached(welcome, outgoing))).await.is_err() {
+                if events.send(Ok(Event::Attached(Box::new(welcome), outgoing))).await.is_err() {
                     return;
                 }
                 continue;

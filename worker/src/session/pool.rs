@@ -6,14 +6,14 @@
 
 use tracing::{info, warn};
 
-use super::joiner::{Joined, Joiner};
+use super::joiner::{Joined, Joiner, Welcomed};
 use super::presence::Backoff;
-use crate::client::{ClientError, FinishOrder, Incoming, Outgoing, Welcome};
+use crate::client::{ClientError, FinishOrder, Incoming, Outgoing};
 
 /// What the waiting comes to.
 #[derive(Debug)]
 pub(super) enum Placed {
-    InRun(Box<Welcome>, Outgoing, Incoming),
+    InRun(Box<Welcomed>),
     /// No run wants it, and none will.
     Dismissed(FinishOrder),
 }
@@ -26,13 +26,11 @@ pub(super) async fn place(joiner: &mut Joiner) -> Result<Placed, ClientError> {
     let mut joined = joiner.first().await?;
     loop {
         joined = match joined {
-            Joined::Welcomed(welcome, outgoing, incoming) => {
-                return Ok(Placed::InRun(welcome, outgoing, incoming));
-            }
+            Joined::Welcomed(welcomed) => return Ok(Placed::InRun(welcomed)),
             Joined::Dismissed(finish) => return Ok(Placed::Dismissed(finish)),
             Joined::Pooled(outgoing, incoming) => {
                 info!("in the coordinator's pool; waiting for a run that needs this worker");
-                match wait(joiner, outgoing, incoming).await {
+                match wait(joiner, outgoing, *incoming).await {
                     Err(error) if error.is_passing() => {
                         warn!(reason = %error, "lost the coordinator; joining its pool again");
                         let mut backoff = Backoff::new();

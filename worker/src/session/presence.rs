@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn rests_grow_with_the_failures_to_a_minute() {
-        for (failures, expected_s) in [(0, 1), (1, 1), (2, 2), (5, 16), (7, 60), (u32::MAX, 60)] {
+        for (failures, expected_s) in [(0, 1.0), (1, 1.0), (2, 2.0), (5, 16.0), (7, 60.0), (u32::MAX, 60.0)] {
             let rest = Backoff::after_failures(failures).pause().as_secs_f64();
-            assert!((expected_s as f64 / 2.0..=expected_s as f64).contains(&rest), "{rest} of {expected_s}");
+            assert!((expected_s / 2.0..=expected_s).contains(&rest), "{rest} of {expected_s}");
         }
     }
 }

@@ -116,7 +116,7 @@ fn be_a_worker() {
     let cli = Cli::parse_from(["lockstep-worker", "join", &url, "--name", "worker-0", "--cache", &cache]);
     let Verb::Join(args) = cli.command else { panic!("another command") };
     // It makes its own runtime, and ends the process.
-    let _ = std::thread::spawn(|| crate::join(args, crate::logs::LogTail::default())).join();
+    let _ = std::thread::spawn(|| crate::join(*args, crate::logs::LogTail::default())).join();
     process::exit(101);
 }
 

@@ -78,8 +78,7 @@ fn a_state_takes_no_more_memory_than_what_comes_of_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
+    // PROPTEST_CASES makes it a fuzzer.
     #[test]
     fn whatever_comes_ends_in_an_error(
         kind in prop_oneof![0..6_u32, any::<u32>()],
