@@ -23,6 +23,9 @@ const CHUNK_BYTES: usize = 7;
 /// A run's folder, by path.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
+/// What becomes of the files.
+pub(crate) type Change = Box<dyn FnOnce(&mut Files) + Send>;
+
 /// What it knows, and what it was asked.
 #[derive(Default)]
 pub(crate) struct State {
@@ -37,7 +40,7 @@ pub(crate) struct State {
     /// Everything is answered so.
     pub(crate) refusal: Option<(Code, &'static str)>,
     /// After a list of files has been made: what changes before any of them is read.
-    pub(crate) after_list: VecDeque<Box<dyn FnOnce(&mut Files) + Send>>,
+    pub(crate) after_list: VecDeque<Change>,
     /// The next reading of this file breaks after its first chunk.
     pub(crate) breaks: Option<String>,
 

@@ -1,3 +1,5 @@
+//! Probes and metrics as they come over the wire.
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

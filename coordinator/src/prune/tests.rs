@@ -1,3 +1,5 @@
+//! What is deleted, what stays, and what a crash in between leaves.
+
 use std::fs::{self, FileTimes};
 use std::time::SystemTime;
 

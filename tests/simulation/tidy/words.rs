@@ -13,8 +13,9 @@ const UNSAFE: [&str; 5] = [
 ];
 
 /// Files that may sleep, and what for. All else waits for a thing to happen, with a deadline.
-const SLEEPS: [(&str, &str); 11] = [
+const SLEEPS: [(&str, &str); 12] = [
     ("coordinator/src/driver.rs", "wakes at the deadline that the core asked for"),
+    ("coordinator/src/http/server.rs", "the pause before a listener that has failed is asked again"),
     ("coordinator/src/local.rs", "the grace that stopped workers have before they are killed"),
     ("coordinator/src/local/process.rs", "looks whether a process that is nobody's child here has ended"),
     ("coordinator/src/local/supervisor.rs", "the pause before a restart, and the grace before a kill"),
