@@ -21,4 +21,6 @@ step 'tests'
 cargo test --workspace --locked --quiet
 step "the bench's arithmetic"
 PYTHONPATH=tests/bench python3 -m unittest discover --quiet -s tests/bench/side_by_side -t tests/bench
+step 'deployment files'
+tests/containers/run.sh files
 step 'passed'
