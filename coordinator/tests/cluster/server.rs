@@ -79,12 +79,10 @@ impl Server {
     }
 
     /// Ends it as a crash would: nothing is said to anybody.
-    pub(crate) async fn kill(self) -> SocketAddr {
+    pub(crate) async fn kill(mut self) -> SocketAddr {
         self.stop.cancel();
-        let address = self.address;
-        let Self { serving, .. } = self;
-        serving.await.unwrap();
-        address
+        (&mut self.serving).await.unwrap();
+        self.address
     }
 
     pub(crate) fn worker(&self, name: &str) -> Worker {
@@ -101,6 +99,13 @@ impl Server {
 
     pub(crate) fn run_folder(&self, run: &str) -> PathBuf {
         self.home.join("runs").join(run)
+    }
+}
+
+impl Drop for Server {
+    /// A test's runtime waits for what blocks.
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
