@@ -105,11 +105,11 @@ impl Drop for Coordinator {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn submissions_are_answered_soon_and_memory_has_a_bound() {
-    let (queued, finished) = (number("QUEUED", 60), number("FINISHED", 120));
+    let (queued, finished) = (number("QUEUED", 12), number("FINISHED", 24));
     let home = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(home.path());
     let before = coordinator.resident_bytes();
-    let _workers: Vec<Worker> = (0..number("WORKERS", 20))
+    let _workers: Vec<Worker> = (0..number("WORKERS", 8))
         .map(|number| {
             let step = Duration::from_millis(100);
             let simulated = Simulated { step, ..Simulated::new(&format!("worker-{number}")) };
@@ -120,7 +120,7 @@ async fn submissions_are_answered_soon_and_memory_has_a_bound() {
     // As many as are to wait, beside those that are being trained.
     let mut took = submit(&coordinator, "first", queued + _workers.len()).await;
     let mut watching = JoinSet::new();
-    for watcher in 0..number("WATCHERS", 5) {
+    for watcher in 0..number("WATCHERS", 3) {
         watching.spawn(watch(coordinator.client().await, format!("first-{watcher}")));
     }
     took.extend(submit(&coordinator, "second", queued).await);

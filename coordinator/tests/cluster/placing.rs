@@ -116,7 +116,8 @@ async fn a_worker_that_dies_is_replaced_by_a_free_one() {
     let run = client.until("run", |run| run.workers.contains(&"spare".to_owned())).await;
     assert_eq!(run.state(), RunState::Running);
     client.until_running("run", 2).await;
-    assert!(second.was_told("begin 2"), "{:?}", second.story());
+    let began_again = |told: &String| told.starts_with("begin ") && told != "begin 1";
+    assert!(second.story().iter().any(began_again), "{:?}", second.story());
     // One that comes back under the name is a new one, and waits.
     let again = server.worker("first");
     again.until_told("pooled").await;

@@ -109,7 +109,9 @@ async fn what_is_over_is_known_after_a_restart_and_can_go_on() {
 
     let _workers = server.workers(1);
     let resumed = client.resume("done", 3).await.unwrap();
-    assert_eq!((resumed.state(), resumed.epochs), (RunState::Queued, 3));
+    // A worker may be free already.
+    assert!(matches!(resumed.state(), RunState::Queued | RunState::Preparing), "{resumed:?}");
+    assert_eq!(resumed.epochs, 3);
     let refused = client.resume("done", 4).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "it is not over");
     let done = client.until_over("done").await;
