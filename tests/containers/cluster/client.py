@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .engine import Failed, Project, docker
+from .engine import Failed, NotThere, Project, docker
 
 # A machine of two cores that builds something else besides takes its time.
 PATIENCE_S = 300.0
@@ -52,7 +52,10 @@ class Client:
 
     def run(self, name: str) -> dict:
         """As in `ps`; nothing while the coordinator is away."""
-        done = self.asks("ps", "--all", "--json")
+        try:
+            done = self.asks("ps", "--all", "--json")
+        except NotThere:
+            return {}
         if done.returncode != 0:
             return {}
         [run] = [one for one in json.loads(done.stdout)["runs"] if one["name"] == name]
@@ -67,11 +70,17 @@ class Client:
         """Until the run has made so many steps more, with workers as said. Gives its step."""
         began = wait_until(f"run {name} makes steps", lambda: (self.run(name) or {}).get("step"))
 
+        run: dict = {}
+
         def made() -> int | None:
-            run = self.run(name)
+            nonlocal run
+            run = self.run(name) or run
             if run.get("state") not in (None, "running"):
                 raise Failed(f"run {name} is {run['state']} already: it is too short for what is done to it")
             further = (run.get("step") or 0) >= began + more
             return run["step"] if further and among(set(run["workers"])) else None
 
-        return wait_until(f"run {name} makes {more} steps more, with the right workers", made)
+        try:
+            return wait_until(f"run {name} makes {more} steps more, with the right workers", made)
+        except Failed as failure:
+            raise Failed(f"{failure}\n{json.dumps(run)}\n{json.dumps(self.workers())}") from None

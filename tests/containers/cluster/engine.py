@@ -14,6 +14,10 @@ class Failed(Exception):
     """A promise that was not kept, told for a person."""
 
 
+class NotThere(Failed):
+    """A container that does not run at this moment."""
+
+
 def called(command: list[str], env: dict[str, str] | None = None, patience_s: float = 300) -> str:
     """What a command prints; it has to end well."""
     done = subprocess.run(
@@ -74,6 +78,9 @@ class Container:
     def addresses(self) -> list[str]:
         return [one["IPAddress"] for one in self.inspected()["NetworkSettings"]["Networks"].values()]
 
+    def may_use(self, cpus: float) -> None:
+        docker("update", "--cpus", str(cpus), self.number)
+
     def does(self, *command: str) -> subprocess.CompletedProcess:
         return subprocess.run(["docker", "exec", self.number, *command], capture_output=True, text=True, timeout=60)
 
@@ -93,20 +100,22 @@ class Project:
         self.compose("up", "--detach", "--no-recreate", "--scale", f"worker={workers}")
 
     def containers(self, service: str) -> list[Container]:
-        """Those that are running."""
-        return [Container(number) for number in self.compose("ps", "--quiet", service).split()
-                if Container(number).state()["Running"]]
+        """Those that are running, the newest first."""
+        labels = {"project": self.name, "service": service, "oneoff": "False"}
+        filters = [f"--filter=label=com.docker.compose.{key}={value}" for key, value in labels.items()]
+        return [Container(number) for number in docker("ps", "--no-trunc", "--quiet", *filters).split()]
 
     def one(self, service: str) -> Container:
-        [container] = self.containers(service)
-        return container
+        for container in self.containers(service):
+            return container
+        raise NotThere(f"no container of {service} is running")
 
     def network(self) -> str:
         return f"{self.name}_cluster"
 
     def port(self) -> int:
         """Where the coordinator is published. Another one after every start."""
-        return int(self.compose("port", "coordinator", "4400").strip().rsplit(":", 1)[1])
+        return int(docker("port", self.one("coordinator").number, "4400").splitlines()[0].rsplit(":", 1)[1])
 
     def logs(self) -> str:
         done = subprocess.run(

@@ -12,10 +12,12 @@ from .engine import ROOT, Project, called, docker, missing
 
 TAG = "test"
 RUN = "disturbed"
-# Long enough that a dozen steps between two disturbances, and all of these, lie within it.
-RECIPE = ["deploy/recipes/demo.toml", "--set", "shards=4", "--set", "epochs=4", "--set", "schedule.t_max=4",
+# Long enough that all disturbances lie within it, and the steps between them.
+RECIPE = ["deploy/recipes/demo.toml", "--set", "shards=4", "--set", "epochs=6", "--set", "schedule.t_max=6",
           "--set", "data.train=3000", "--set", "data.test=200", "--set", "checkpoint.every_steps=10"]
 FEW_STEPS = 6
+# So little of a core for each worker, while they are disturbed, that whoever asks how the run goes has an answer in time.
+SHARE = 0.3
 COORDINATOR_MB_MAX = 60
 
 
@@ -104,6 +106,8 @@ class Cluster(unittest.TestCase):
         self.assertIn("hint:", asked.stderr)
 
     def test_20_a_run_trains_on_all_three(self) -> None:
+        for container in self.project.containers("worker"):
+            container.may_use(SHARE)
         self.client.told("submit", *RECIPE, "--name", RUN, "--workers", "1..4", "--detach")
         self.client.wait_for_steps(RUN, FEW_STEPS, among=lambda workers: len(workers) == 3)
 
@@ -136,6 +140,8 @@ class Cluster(unittest.TestCase):
         self.client.wait_for_steps(RUN, 1, among=lambda workers: len(workers) > 2 and bool(workers - had))
 
     def test_30_the_weights_are_those_of_this_host_byte_for_byte(self) -> None:
+        for container in self.project.containers("worker"):
+            container.may_use(1)
         self.client.told("watch", RUN, patience_s=900)
         self.assertEqual(self.client.run(RUN)["state"], "done")
         fetched = self.folder / "fetched"
