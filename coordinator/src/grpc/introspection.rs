@@ -49,8 +49,11 @@ pub(super) fn reflection(wanted: Reflection) -> Option<ServerReflectionServer<im
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tokio::net::TcpListener;
     use tonic::Code;
+    use tonic::transport::Channel;
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_client::HealthClient;
     use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -66,22 +69,22 @@ mod tests {
     const SERVING: i32 = 1;
     const NOT_SERVING: i32 = 2;
 
-    /// A server, and the URL that it is at.
-    async fn server(home: &std::path::Path, reflection: Reflection, shutdown: &CancellationToken) -> String {
+    /// A connection to a server.
+    async fn server(home: &Path, reflection: Reflection, shutdown: &CancellationToken) -> Channel {
         let home = Home::open(home).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let blobs = home.blobs.clone();
         let (_, handle) = Cluster::open(home, address).unwrap();
         tokio::spawn(serve_with(listener, Placement::Cluster(handle), blobs, reflection, shutdown.clone()));
-        format!("http://{address}")
+        Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
     }
 
     #[tokio::test]
     async fn services_serve_until_the_end() {
         let (folder, shutdown) = (tempfile::tempdir().unwrap(), CancellationToken::new());
-        let url = server(folder.path(), Reflection::Off, &shutdown).await;
-        let mut client = HealthClient::connect(url).await.unwrap();
+        let channel = server(folder.path(), Reflection::Off, &shutdown).await;
+        let mut client = HealthClient::new(channel);
         for service in ["", WORKERS, RUNS] {
             let request = HealthCheckRequest { service: service.to_owned() };
             assert_eq!(client.check(request).await.unwrap().into_inner().status, SERVING, "{service}");
@@ -100,8 +103,8 @@ mod tests {
     async fn methods_are_described_only_where_that_was_asked_for() {
         for (reflection, code) in [(Reflection::Off, Some(Code::Unimplemented)), (Reflection::On, None)] {
             let (folder, shutdown) = (tempfile::tempdir().unwrap(), CancellationToken::new());
-            let url = server(folder.path(), reflection, &shutdown).await;
-            let mut client = ServerReflectionClient::connect(url).await.unwrap();
+            let channel = server(folder.path(), reflection, &shutdown).await;
+            let mut client = ServerReflectionClient::new(channel);
             let list = ServerReflectionRequest {
                 host: String::new(),
                 message_request: Some(MessageRequest::ListServices(String::new())),

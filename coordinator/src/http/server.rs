@@ -18,11 +18,16 @@ use super::Operation;
 /// At a time. A handful of probers and scrapers asks a few times a minute; more are turned away unheard.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Until a request is there whole.
-const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+/// What a client may take of time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Until its request is there whole.
+    pub(super) request: Duration,
+    /// For all of it, the answer's way included.
+    pub(super) all: Duration,
+}
 
-/// Of a connection's life, the answer's way included.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+const PATIENCE: Patience = Patience { request: Duration::from_secs(5), all: Duration::from_secs(10) };
 
 /// Of a request, which has nothing but headers.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -34,6 +39,15 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves on `listener` until `shutdown`.
 pub async fn serve(listener: TcpListener, operation: Operation, shutdown: CancellationToken) {
+    serve_within(PATIENCE, listener, operation, shutdown).await;
+}
+
+pub(super) async fn serve_within(
+    patience: Patience,
+    listener: TcpListener,
+    operation: Operation,
+    shutdown: CancellationToken,
+) {
     let operation = Arc::new(operation);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -46,7 +60,9 @@ pub async fn serve(listener: TcpListener, operation: Operation, shutdown: Cancel
                 // One for whom there is no place is closed at once, and its client tries again.
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     let (operation, shutdown) = (Arc::clone(&operation), shutdown.clone());
-                    tokio::spawn(shutdown.run_until_cancelled_owned(attend(stream, operation, place)));
+                    tokio::spawn(
+                        shutdown.run_until_cancelled_owned(attend(stream, operation, patience, place)),
+                    );
                 }
             }
             Err(error) => {
@@ -57,7 +73,12 @@ pub async fn serve(listener: TcpListener, operation: Operation, shutdown: Cancel
     }
 }
 
-async fn attend(stream: TcpStream, operation: Arc<Operation>, _place: OwnedSemaphorePermit) {
+async fn attend(
+    stream: TcpStream,
+    operation: Arc<Operation>,
+    patience: Patience,
+    _place: OwnedSemaphorePermit,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let operation = Arc::clone(&operation);
         // What it may have for a body is not read.
@@ -66,12 +87,12 @@ async fn attend(stream: TcpStream, operation: Arc<Operation>, _place: OwnedSemap
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_WITHIN)
+        .header_read_timeout(patience.request)
         .max_buf_size(REQUEST_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(ANSWERED_WITHIN, connection).await {
+    match tokio::time::timeout(patience.all, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a client of the port of probes and metrics"),
         Err(_) => tracing::debug!("a client of the port of probes and metrics took too long"),

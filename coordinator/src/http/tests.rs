@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::server::{Patience, serve_within};
 use super::*;
 use crate::cluster::{Cluster, Submission};
 use crate::home::Home;
@@ -26,6 +27,10 @@ struct Port {
 
 impl Port {
     async fn of(serves: bool, refused: Option<Arc<dyn Refused>>) -> Self {
+        Self::within(Patience { request: DEADLINE, all: DEADLINE }, serves, refused).await
+    }
+
+    async fn within(patience: Patience, serves: bool, refused: Option<Arc<dyn Refused>>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let (cluster, handle) =
             Cluster::open(Home::open(home.path()).unwrap(), "127.0.0.1:1".parse().unwrap()).unwrap();
@@ -37,7 +42,7 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let operation = Operation::new(handle.clone(), refused);
-        tokio::spawn(serve(listener, operation, shutdown.clone()));
+        tokio::spawn(serve_within(patience, listener, operation, shutdown.clone()));
         Self { address, handle, _hung: hung, serving, shutdown, home }
     }
 
@@ -177,17 +182,20 @@ async fn nothing_but_three_pages_can_be_got() {
     port.end().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_shown_the_door() {
-    let port = Port::of(false, None).await;
-    let began = tokio::time::Instant::now();
-    let mut slow = TcpStream::connect(port.address).await.unwrap();
-    slow.write_all(b"GET /healthz HTTP/1.1\r\nX:").await.unwrap();
-    let mut answer = Vec::new();
-    slow.read_to_end(&mut answer).await.unwrap();
-    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
-    assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
-    port.end().await;
+#[tokio::test]
+async fn who_does_not_come_to_an_end_is_shown_the_door() {
+    let moment = Duration::from_millis(50);
+    for patience in [Patience { request: moment, all: DEADLINE }, Patience { request: DEADLINE, all: moment }]
+    {
+        let port = Port::within(patience, false, None).await;
+        let mut slow = TcpStream::connect(port.address).await.unwrap();
+        slow.write_all(b"GET /healthz HTTP/1.1\r\nX:").await.unwrap();
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE / 2, slow.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "it is waited for: {patience:?}");
+        assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
+        port.end().await;
+    }
 }
 
 #[tokio::test]
