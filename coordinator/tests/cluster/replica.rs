@@ -24,6 +24,8 @@ pub(crate) struct Replica {
     world: u32,
     position: Option<pb::Position>,
     activity: pb::Activity,
+    /// It has told of an epoch's end, and knows of no verdict.
+    reported: bool,
     /// To be sent beside the session.
     pub(crate) upload: Option<Vec<pb::UploadCheckpointRequest>>,
 }
@@ -42,6 +44,7 @@ impl Replica {
             world: 0,
             position: None,
             activity: pb::Activity::Unspecified,
+            reported: false,
             upload: None,
         }
     }
@@ -65,7 +68,13 @@ impl Replica {
         self.activity == pb::Activity::Computing
     }
 
-    pub(crate) fn heartbeat(&mut self) -> Say {
+    /// What it says from time to time. A report is said again until there is a verdict: the coordinator that was told may be
+    /// gone, and the next one may not have listened yet.
+    pub(crate) fn beat(&mut self) -> Vec<Say> {
+        if self.reported { self.report() } else { vec![self.heartbeat()] }
+    }
+
+    fn heartbeat(&mut self) -> Say {
         self.sequence += 1;
         Say::Heartbeat(pb::Heartbeat {
             sequence: self.sequence,
@@ -89,10 +98,6 @@ impl Replica {
                 }
                 self.term = welcome.term;
                 self.plan = welcome.plan;
-                // The coordinator that it told may be gone.
-                if self.activity == pb::Activity::AwaitingVerdict {
-                    said.extend(self.report());
-                }
             }
             Told::Prepare(prepare) if prepare.generation > self.prepared.max(self.generation) => {
                 self.prepared = prepare.generation;
@@ -120,6 +125,7 @@ impl Replica {
         self.prepared = begin.generation;
         (self.rank, self.world) = (begin.rank, begin.peers.len() as u32);
         self.position = begin.position;
+        self.reported = false;
         self.activity = match (begin.hold, begin.judged) {
             (true, _) => pb::Activity::Holding,
             (false, true) => pb::Activity::AwaitingVerdict,
@@ -167,6 +173,7 @@ impl Replica {
             ..pb::EpochReport::default()
         };
         self.activity = pb::Activity::AwaitingVerdict;
+        self.reported = true;
         vec![Say::EpochReport(report), self.heartbeat()]
     }
 
@@ -177,6 +184,7 @@ impl Replica {
             return;
         }
         position.epoch += 1;
+        self.reported = false;
         self.activity = if verdict.hold { pb::Activity::Holding } else { pb::Activity::Computing };
         if verdict.save {
             self.save();

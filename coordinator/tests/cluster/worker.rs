@@ -154,7 +154,7 @@ async fn session(address: SocketAddr, simulated: &Simulated, replica: &mut Repli
                 }
                 _ => return End::Broken,
             },
-            _ = beats.tick(), if welcomed => vec![replica.heartbeat()],
+            _ = beats.tick(), if welcomed => replica.beat(),
             _ = steps.tick(), if welcomed && replica.steps() => replica.step(),
         };
         for message in said {
