@@ -77,6 +77,7 @@ pub struct Introduction {
 #[derive(Debug)]
 pub struct Client {
     service: Service,
+    is_secure: bool,
 }
 
 /// All calls, with what shows who makes them.
@@ -94,7 +95,7 @@ impl Client {
     pub async fn connect(access: &Access) -> Result<Self, ClientError> {
         let channel = access.endpoint()?.connect().await;
         let channel = channel.map_err(|error| ClientError::connecting(access.url(), &error))?;
-        Ok(Self { service: service(channel, access) })
+        Ok(Self { service: service(channel, access), is_secure: access.is_secure() })
     }
 
     /// Opens the session, on which `logs` leave too when they are wanted, and waits for its first answer.
@@ -112,8 +113,11 @@ impl Client {
             Ok((incoming.answer().await?, incoming))
         };
         let answered = timeout(ANSWER_WITHIN, answered).await;
-        let (answer, incoming) = answered.unwrap_or(Err(ClientError::Silent { within: ANSWER_WITHIN }))?;
-        Ok((answer, outgoing, incoming))
+        match answered.unwrap_or(Err(ClientError::Silent { within: ANSWER_WITHIN })) {
+            Ok((answer, incoming)) => Ok((answer, outgoing, incoming)),
+            Err(error) if self.is_secure => Err(error),
+            Err(error) => Err(error.before_an_answer()),
+        }
     }
 }
 

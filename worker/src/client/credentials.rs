@@ -87,7 +87,7 @@ impl Access {
         has_any && !self.is_secure() && !is_loopback(host(&self.url))
     }
 
-    fn is_secure(&self) -> bool {
+    pub(super) fn is_secure(&self) -> bool {
         self.url.starts_with(HTTPS)
     }
 

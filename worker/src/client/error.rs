@@ -27,6 +27,12 @@ pub enum ClientError {
     Distrusted { reason: String },
     #[error("the coordinator did not answer within {} s", .within.as_secs())]
     Silent { within: Duration },
+    /// As what speaks TLS only does to whoever speaks plainly.
+    #[error(
+        "the connection broke before the coordinator answered: {reason}; hint: the address of a coordinator with TLS begins \
+         with https://"
+    )]
+    Cut { reason: String },
     #[error("{}", told(.0))]
     Refused(Status),
     #[error("lost the coordinator")]
@@ -44,12 +50,27 @@ impl ClientError {
         distrust(error).map_or_else(|| Self::Unreachable { url: url.to_owned(), reason }, Self::from)
     }
 
+    /// For one that ends a plain connection before the first answer.
+    pub(super) fn before_an_answer(self) -> Self {
+        match &self {
+            Self::Refused(status) => match status.source() {
+                Some(source) => Self::Cut { reason: innermost(source).to_string() },
+                None => self,
+            },
+            _ => self,
+        }
+    }
+
     /// Whether joining again may help: nobody is there, nobody answers, the run has no place, another process has this name
     /// (perhaps a former one that is not missed yet), or a term is over.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost | Self::Overtaken { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Cut { .. }
+            | Self::Lost
+            | Self::Overtaken { .. } => true,
             Self::Refused(status) => {
                 is_broken(status) || matches!(status.code(), Code::AlreadyExists | Code::Aborted)
             }
@@ -65,7 +86,7 @@ impl ClientError {
     #[must_use]
     pub fn is_of_the_connection(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Cut { .. } | Self::Lost => true,
             Self::Refused(status) => is_broken(status),
             Self::Address(..)
             | Self::Credentials(_)

@@ -1,6 +1,6 @@
 //! What a member that has gone astray may send: whatever it announces, nothing is taken on its word.
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -26,11 +26,12 @@ enum Operation {
     State,
 }
 
-/// What becomes of an operation in which the other sends this and goes.
+/// What becomes of an operation in which the other sends this and no more.
 fn faced_with(sent: &[u8], operation: Operation) -> Result<(), CollectiveError> {
     let (mut mesh, mut other) = opposite();
     other.write_all(sent).unwrap();
-    drop(other);
+    // It still takes what it is sent, so that only what it has said counts.
+    other.shutdown(Shutdown::Write).unwrap();
     match operation {
         Operation::Gather => mesh.all_gather(b"own").map(drop),
         Operation::Sum => mesh.all_reduce(&[&[1.0; 100]], &mut [0.0; 100]),
