@@ -24,7 +24,7 @@ pub(crate) use self::wire::digest;
 use super::Order;
 
 /// Far more than anything here takes; a test that waits for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves until it is dropped.
 pub(crate) struct Coordinator {

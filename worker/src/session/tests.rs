@@ -26,7 +26,7 @@ use crate::trainer::{
 };
 
 /// As in [`crate::client::fake`].
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a worker has, and what the test holds of it.
 struct Bench {
