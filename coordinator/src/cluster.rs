@@ -3,16 +3,17 @@
 //! As a run has one owner (`driver`), so has the cluster: everything that happens to the queue and to the pool of workers
 //! passes through one loop. The pool (`lockstep_core::Pool`) decides who gets which workers; what a restart must know is
 //! written to the register before anybody hears of it; then the decision is carried out (`effects`). A run that goes on
-//! has its own driver and task, exactly as under `lockstep train`: the cluster gives it workers and hears of its end, and
-//! is never in the way of its steps.
+//! has its own driver and task: the cluster gives it workers and hears of its end, and is never in the way of its steps.
+//! `lockstep train` is a cluster too, of one run (`alone`).
 //!
 //! Reading order: `record` and `register` (what is durable), `summary` (what people see), `commands` (the ear), `seats`
 //! (the workers' sessions), `arrivals` (who comes and goes), `effects` (what the pool wants), `runs` (begin and end of
-//! one), `begin` (what that takes of disk and processor), `follow` (its story), `restart`.
+//! one), `begin` (what that takes of disk and processor), `follow` (its story), `restart`, `alone`.
 //!
 //! Nothing here waits: neither for a run's driver nor for a worker's session, so that no run holds up another. Memory holds
 //! what waits and what goes on; runs that are over are rows of a table.
 
+mod alone;
 mod arrivals;
 mod begin;
 mod census;
@@ -43,6 +44,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::alone::Only;
 use self::commands::{Command, Shared};
 use self::record::Record;
 use self::runs::{Finished, Prepared};
@@ -53,6 +55,7 @@ use crate::journal::SharedJournal;
 use crate::run_folder::Announcement;
 use crate::services::Services;
 
+pub use self::alone::{Alone, Conclusion, Driven};
 pub use self::census::Census;
 pub use self::commands::{Arrival, ClusterHandle, Resume, Submitted};
 pub use self::past::{Account, ForgetError, Past, PastRun};
@@ -82,6 +85,8 @@ pub struct Cluster {
     shared: Arc<Shared>,
     /// Where workers reach this coordinator, for whoever looks into a run's folder.
     address: SocketAddr,
+    /// None: it has a queue.
+    only: Option<Only>,
     pool: Pool,
     /// All that are not over.
     runs: BTreeMap<RunName, Live>,

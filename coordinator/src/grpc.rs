@@ -1,19 +1,19 @@
 //! The gRPC services: requests become commands to a run's driver or to the cluster, answers become responses. No decisions
 //! here.
 //!
-//! Workers have one way in, whether there is one run behind it or a cluster of them (`placement`); people have theirs
-//! (`runs`) where there is a cluster.
+//! Workers have one way in (`session`), people another (`runs`), whether the cluster behind them is of many runs or of one.
 
 mod bulk;
 mod introspection;
 mod open_files;
-mod placement;
 mod runs;
 mod session;
 pub mod transport;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::run_service_server::RunServiceServer;
@@ -25,43 +25,40 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::runs::Runs;
 use self::transport::{Entrance, MESSAGE_BYTES_MAX};
+use crate::cluster::ClusterHandle;
 use crate::credentials::caller;
 use crate::data::BlobCache;
+use crate::services::Services;
 
 pub use self::introspection::Reflection;
-pub use self::placement::Placement;
 
 /// Serves who comes in by `entrance` until `shutdown`. The caller owns the listener behind it, so tests and local runs use
 /// any free port.
 pub async fn serve(
     entrance: Entrance,
-    placement: Placement,
+    cluster: ClusterHandle,
     blobs: BlobCache,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    serve_with(entrance, placement, blobs, Reflection::Off, shutdown).await
+    serve_with(entrance, cluster, blobs, Reflection::Off, shutdown).await
 }
 
 /// As [`serve`], and tells who asks what there is to call.
 pub async fn serve_with(
     entrance: Entrance,
-    placement: Placement,
+    cluster: ClusterHandle,
     blobs: BlobCache,
     reflection: Reflection,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let runs = match &placement {
-        Placement::Run(_) => None,
-        Placement::Cluster(cluster) => Some(RunServiceServer::new(Runs::new(cluster.clone()))),
-    };
-    let health = introspection::health(runs.is_some(), shutdown.clone()).await;
-    let workers =
-        WorkerServiceServer::new(Shell { placement, blobs }).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let health = introspection::health(shutdown.clone()).await;
+    let runs = RunServiceServer::new(Runs::new(cluster.clone()));
+    let workers = WorkerServiceServer::new(Shell { cluster, blobs });
     let mut routes = RoutesBuilder::default();
-    routes.add_service(workers).add_service(health);
-    if let Some(runs) = runs {
-        routes.add_service(runs.max_decoding_message_size(MESSAGE_BYTES_MAX));
-    }
+    routes
+        .add_service(workers.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(runs.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(health);
     if let Some(reflection) = introspection::reflection(reflection) {
         routes.add_service(reflection);
     }
@@ -70,7 +67,7 @@ pub async fn serve_with(
 
 #[derive(Debug)]
 struct Shell {
-    placement: Placement,
+    cluster: ClusterHandle,
     blobs: BlobCache,
 }
 
@@ -85,7 +82,7 @@ impl WorkerService for Shell {
         request: Request<Streaming<pb::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = caller(&request)?;
-        session::open(&self.placement, &caller, request.into_inner()).await.map(Response::new)
+        session::open(&self.cluster, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_blob(
@@ -100,7 +97,7 @@ impl WorkerService for Shell {
         request: Request<pb::FetchCheckpointRequest>,
     ) -> Result<Response<Self::FetchCheckpointStream>, Status> {
         let request = request.into_inner();
-        let services = self.placement.services(&request.run).await?;
+        let services = services(&self.cluster, &request.run).await?;
         bulk::fetch_checkpoint(&services, request).await.map(Response::new)
     }
 
@@ -109,7 +106,13 @@ impl WorkerService for Shell {
         request: Request<Streaming<pb::UploadCheckpointRequest>>,
     ) -> Result<Response<pb::UploadCheckpointResponse>, Status> {
         let caller = caller(&request)?;
-        bulk::upload_checkpoint(&self.placement, &caller, request.into_inner()).await?;
+        bulk::upload_checkpoint(&self.cluster, &caller, request.into_inner()).await?;
         Ok(Response::new(pb::UploadCheckpointResponse {}))
     }
+}
+
+/// What the run of this name is served with.
+async fn services(cluster: &ClusterHandle, run: &str) -> Result<Arc<Services>, Status> {
+    let services = cluster.services(&run.into()).await;
+    services.ok_or_else(|| Status::not_found(format!("there is no run {run} here, or none that goes on")))
 }

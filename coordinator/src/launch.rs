@@ -1,9 +1,9 @@
-//! One life of a run on this machine: a server, its driver, its workers, and the signals that stop it.
+//! One life of a run on this machine: a cluster of this run alone, a server, local workers, and the signals that stop it.
 
 mod signals;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use lockstep_core::{Outcome, Run, WorkerBounds, WorkerName};
@@ -13,17 +13,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::signals::Signals;
-use crate::data::BlobCache;
-use crate::driver::{Driver, DriverHandle, Notice, now};
+use crate::cluster::{Alone, Cluster, Driven};
+use crate::driver::{DriverHandle, Notice};
+use crate::grpc;
 use crate::grpc::transport::Entrance;
-use crate::grpc::{self, Placement};
-use crate::journal::Journal;
+use crate::home::Home;
 use crate::local::{
     Local, LocalNews, LocalWorkers, Needs, Survivor, WorkerBinary, WorkerExit, WorkerOrders, WorkerPlace,
 };
 use crate::prepare::Begun;
-use crate::run_folder::{RunFolder, Serving};
-use crate::services::Services;
+use crate::run_folder::RunFolder;
 
 pub use self::signals::StopSignal;
 
@@ -31,8 +30,9 @@ pub use self::signals::StopSignal;
 #[derive(Debug)]
 pub struct Launch {
     pub begun: Begun,
-    pub journal: Journal,
-    pub blobs: BlobCache,
+    pub home: Home,
+    /// Members that may come back from before this coordinator's life.
+    pub expected: BTreeSet<WorkerName>,
     pub listener: std::net::TcpListener,
     pub workers: LocalPlan,
 }
@@ -84,42 +84,30 @@ pub struct Aborted(pub StopSignal);
 /// # Errors
 /// [`Aborted`] on a second signal; anything else when the run's folder or journal cannot be written.
 pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>) -> anyhow::Result<Ended> {
-    let Launch { begun, journal, blobs, listener, workers } = launch;
-    let Begun { run, effects, folder, plan, facts } = begun;
+    let Launch { begun, home, expected, listener, workers } = launch;
     let mut signals = Signals::new().context("listening for signals")?;
-    let secret = Services::draw_secret()?;
-    let serving = Serving {
-        address: listener.local_addr()?,
-        worker_url: workers.url.clone(),
-        pid: std::process::id(),
-        term: run.history().term,
-        started_at_ms: now(),
-    };
+    let (address, blobs, worker_url) = (listener.local_addr()?, home.blobs.clone(), workers.url.clone());
     listener.set_nonblocking(true)?;
     let entrance = Entrance::new(TcpListener::from_std(listener)?, None)?;
-    let announcement = serving.announce(folder.path()).context("writing coordinator.json")?;
+    let local = local(workers, &begun.folder, begun.plan.threads);
+    let alone = Alone { begun, expected, worker_url };
+    let (cluster, handle, driven) = tokio::task::block_in_place(|| Cluster::alone(home, address, alone))?;
+    let Driven { driver, notices, concluded } = driven;
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(grpc::serve(entrance, handle, blobs, shutdown.clone()));
+    let mut serving = tokio::spawn(cluster.serve(shutdown.clone()));
+    let (local, news) = LocalWorkers::start(local, driver.clone(), notices.resubscribe())?;
+    let listening = listen(Views { notices, local: news, driver: driver.clone() });
 
-    let local = local(workers, &folder, plan.threads);
-    let checkpoints = folder.checkpoints().clone();
-    let (driver, handle) = Driver::new(run, folder, journal, facts);
-    let (notices, for_local) = (driver.subscribe(), driver.subscribe());
-    let (logs, stand_by) = (None, false);
-    let services = Services { driver: handle.clone(), plan, checkpoints, secret, logs, stand_by };
-    let (placement, shutdown) = (Placement::Run(Arc::new(services)), CancellationToken::new());
-    let server = tokio::spawn(grpc::serve(entrance, placement, blobs, shutdown.clone()));
-    let driving = tokio::spawn(driver.drive(effects));
-    let (local, news) = LocalWorkers::start(local, handle.clone(), for_local)?;
-    let listening = listen(Views { notices, local: news, driver: handle.clone() });
-
-    let driven = tokio::select! {
-        driven = driving => driven.context("the driver")?,
-        signal = signals.abort(&handle) => {
-            local.abort().await;
-            return Err(Aborted(signal).into());
-        }
+    let concluded = tokio::select! {
+        // Why it came to an end is said before that it did.
+        biased;
+        concluded = concluded => concluded.context("the driver")?,
+        served = &mut serving => Err(served.context("the cluster")?.err().unwrap_or_else(cut_off)),
+        signal = signals.abort(&driver) => Err(Aborted(signal).into()),
     };
-    let (outcome, folder, run) = match driven {
-        Ok(driven) => driven,
+    let (outcome, folder, run) = match concluded {
+        Ok(concluded) => concluded,
         Err(error) => {
             local.abort().await;
             return Err(error);
@@ -128,13 +116,17 @@ pub async fn launch(launch: Launch, listen: impl FnOnce(Views) -> JoinHandle<()>
     // Workers have been told to finish; the server stays until they have gone, so that they can.
     let local = local.end().await;
     shutdown.cancel();
-    drop(handle);
     server.await?.context("serving")?;
-    drop(announcement);
+    serving.await.context("the cluster")??;
+    drop(driver);
     // It ends with the driver's notices.
     drop(listening.await);
     let signal = signals.first.or_else(|| local.all_left.then_some(StopSignal::Terminate));
     Ok(Ended { outcome, folder, run, exits: local.exits, signal })
+}
+
+fn cut_off() -> anyhow::Error {
+    anyhow::anyhow!("the run's coordinator ended before the run")
 }
 
 /// Slots for as many workers as the run starts with. Survivors keep their names; the lowest free ones go to the others.

@@ -5,24 +5,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockstep_coordinator::data::BlobCache;
-use lockstep_coordinator::driver::{Driver, now};
+use lockstep_coordinator::cluster::{Alone, Cluster};
+use lockstep_coordinator::driver::now;
+use lockstep_coordinator::grpc::serve;
 use lockstep_coordinator::grpc::transport::Entrance;
-use lockstep_coordinator::grpc::{Placement, serve};
-use lockstep_coordinator::journal::Journal;
+use lockstep_coordinator::home::Home;
+use lockstep_coordinator::prepare::Begun;
 use lockstep_coordinator::run_folder::{RunFacts, RunFolder};
-use lockstep_coordinator::services::Services;
 use lockstep_core::{Origin, Restore, Run, RunSpec, SelectSpec, Split, WorkerBounds};
 use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::session_request::Message;
+use lockstep_proto::v1::session_response::Message as Told;
 use lockstep_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -148,27 +149,25 @@ async fn coordinate(home: &Path) {
         join_timeout_ms: DEADLINE.as_millis() as u64,
         lease_ms: LEASE.as_millis() as u64,
     };
-    let folder = RunFolder::create(home, RUN).unwrap();
-    let checkpoints = folder.checkpoints().clone();
-    let journal = Journal::open(&home.join("journal.db")).unwrap();
+    let opened = Home::open(home).unwrap();
+    let blobs = opened.blobs.clone();
     let (run, effects) = Run::create(now(), spec, Origin::default());
-    let (driver, handle) = Driver::new(run, folder, journal, RunFacts::default());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let services = Services {
-        driver: handle,
+    let begun = Begun {
+        run,
+        effects,
+        folder: RunFolder::create(home, RUN).unwrap(),
         plan: pb::Plan { run: RUN.to_owned(), ..pb::Plan::default() },
-        checkpoints,
-        secret: [0; 32],
-        logs: None,
-        stand_by: false,
+        facts: RunFacts::default(),
     };
-    let blobs = BlobCache::open(home.join("cache")).unwrap();
-    let placement = Placement::Run(Arc::new(services));
-    tokio::spawn(serve(Entrance::new(listener, None).unwrap(), placement, blobs, CancellationToken::new()));
-    fs::write(home.join("address.new"), address).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let alone = Alone { begun, expected: BTreeSet::new(), worker_url: format!("http://{address}") };
+    let (cluster, handle, driven) = Cluster::alone(opened, address, alone).unwrap();
+    tokio::spawn(serve(Entrance::new(listener, None).unwrap(), handle, blobs, CancellationToken::new()));
+    tokio::spawn(cluster.serve(CancellationToken::new()));
+    fs::write(home.join("address.new"), address.to_string()).unwrap();
     fs::rename(home.join("address.new"), home.join(ADDRESS)).unwrap();
-    drop(driver.drive(effects).await.unwrap());
+    drop(driven.concluded.await.unwrap().unwrap());
 }
 
 /// Opens all sessions, each over a connection of its own. They go on until it is enough, and say how often they were
@@ -210,7 +209,9 @@ async fn session(
     assert!(send(Message::Join(join)).await);
     let responses = WorkerServiceClient::new(channel).session(ReceiverStream::new(stream)).await;
     let mut responses = responses.unwrap().into_inner();
-    responses.message().await.unwrap().expect("a welcome");
+    let mut told = async || responses.message().await.unwrap().and_then(|response| response.message);
+    assert!(matches!(told().await, Some(Told::Pooled(_))));
+    assert!(matches!(told().await, Some(Told::Welcome(_))));
     opened.send(()).await.unwrap();
     drop(opened);
     let mut sequence = 0;

@@ -108,19 +108,19 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
     let survivors = survivors(before.as_ref(), &worker_url, workers);
     let expected = expected(history, before.as_ref(), &survivors);
     train::show_what_trains(&recipe, history.origin.classes.len());
-    let begun = again.begin(folder, bounds, expected, train::started(&binary))?;
+    let begun = again.begin(folder, bounds, expected.clone(), train::started(&binary))?;
     let local = LocalPlan {
         bounds,
         needs: workers.needs(),
         max_restarts: recipe.max_restarts,
         binary,
         url: worker_url,
-        cache: home.cache,
+        cache: home.cache.clone(),
         log_level: args.log.level(),
         arguments: args.cluster.worker_arguments,
         survivors,
     };
-    train::start(Launch { begun, journal, blobs: home.blobs, listener, workers: local }, &recipe)
+    train::start(Launch { begun, home, expected, listener, workers: local }, &recipe)
 }
 
 pub(super) fn newest(journal: &Journal, home: &Home) -> Result<String, CliError> {

@@ -17,7 +17,7 @@ use super::{CliError, code};
 use crate::cluster::Cluster;
 use crate::credentials::ServerCredentials;
 use crate::grpc::transport::{Entrance, may_listen};
-use crate::grpc::{self, Placement, Reflection};
+use crate::grpc::{self, Reflection};
 use crate::home::Home;
 use crate::http::{self, Operation};
 
@@ -92,8 +92,7 @@ async fn serve(
     let entrance = Entrance::new(listener, credentials)?;
     let operation = Operation::new(handle.clone(), Some(entrance.refusals()));
     let watched = http.map(|http| operate(http, operation, &shutdown)).transpose()?;
-    let placement = Placement::Cluster(handle);
-    let server = grpc::serve_with(entrance, placement, blobs, reflection, shutdown.clone());
+    let server = grpc::serve_with(entrance, handle, blobs, reflection, shutdown.clone());
     let serving = cluster.serve(shutdown.clone());
     // For scripts, which may have asked for any free port.
     super::stdout::print(&format!("listening on {address}\n"))?;

@@ -1,5 +1,6 @@
 //! `lockstep train`: everything is checked before anything is made, so that bad input leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
@@ -59,7 +60,6 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
 
     let folder = draft.make_folder(&home)?;
     start_logging(filter, &folder)?;
-    let journal = home.journal()?;
     let begun = draft.begin(folder, started(&binary));
     let local = LocalPlan {
         bounds,
@@ -67,12 +67,12 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
         max_restarts: recipe.max_restarts,
         binary,
         url: worker_url,
-        cache: home.cache,
+        cache: home.cache.clone(),
         log_level: args.log.level(),
         arguments: args.cluster.worker_arguments,
         survivors: Vec::new(),
     };
-    start(Launch { begun, journal, blobs: home.blobs, listener, workers: local }, &recipe)
+    start(Launch { begun, home, expected: BTreeSet::new(), listener, workers: local }, &recipe)
 }
 
 /// Runs it, tells how it went, and gives the exit code.

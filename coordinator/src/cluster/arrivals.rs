@@ -22,7 +22,9 @@ impl Cluster {
             Ok(destination) => destination,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let Some(run) = run else { return self.take_in(newcomer, resources).map(Ok) };
+        let Some(run) = run.or_else(|| self.only_if_over()) else {
+            return self.take_in(newcomer, resources).map(Ok);
+        };
         Ok(match self.runs.get(&run) {
             Some(live) => match live.services() {
                 Some(services) => {
@@ -32,9 +34,9 @@ impl Cluster {
                 None if matches!(live.stage, LiveStage::Preparing) => {
                     Err(Refusal::NotNow(format!("run {run} is being prepared")))
                 }
-                None => Ok(Arrival::Over { reason: format!("run {run} waits in the queue again") }),
+                None => Ok(self.over(format!("run {run} waits in the queue again"))),
             },
-            None => Ok(Arrival::Over { reason: format!("run {run} is over") }),
+            None => Ok(self.over(format!("run {run} is over"))),
         })
     }
 
@@ -54,6 +56,16 @@ impl Cluster {
             _ => None,
         };
         Ok((resources, newcomer.run.clone().or(given)))
+    }
+
+    /// The worker is not needed where it comes back to; where there are other runs it may wait for one.
+    fn over(&self, reason: String) -> Arrival {
+        Arrival::Over { reason, stand_by: self.only.is_none() }
+    }
+
+    /// The run that all workers are for, once it is over.
+    fn only_if_over(&self) -> Option<RunName> {
+        self.only.as_ref().map(|only| only.run.clone()).filter(|run| !self.runs.contains_key(run))
     }
 
     /// Into the pool.

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     /// Places in the queue.
     pub(super) queue: Arc<Semaphore>,
     pub(super) tally: Tally,
+    /// The run that this coordinator is for; none: it has a queue.
+    pub(super) only: Option<RunName>,
 }
 
 /// Where a worker that comes belongs.
@@ -49,8 +51,8 @@ pub enum Arrival {
     Run { services: Arc<Services>, pass: Arc<Pass> },
     /// In the pool, until it is called.
     Pool { summons: mpsc::Receiver<Summons>, pass: Arc<Pass> },
-    /// The run that it comes back to is over: it may begin again.
-    Over { reason: String },
+    /// The run that it comes back to is over; `stand_by`: it may begin again, and wait for another.
+    Over { reason: String, stand_by: bool },
 }
 
 /// What came of a submission.
@@ -265,6 +267,9 @@ impl ClusterHandle {
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Some(run) = &self.shared.only {
+            return Err(Refusal::NoQueue { run: run.to_string() });
+        }
         let place = Arc::clone(&self.shared.queue).try_acquire_owned();
         place.map_err(|_| Refusal::QueueFull { most: QUEUE_MAX })
     }

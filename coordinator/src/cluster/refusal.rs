@@ -14,6 +14,9 @@ pub enum Refusal {
     Exists { run: String },
     #[error("the queue is full, with {most} runs")]
     QueueFull { most: usize },
+    /// The coordinator is one of `train` or `resume`.
+    #[error("this coordinator is for run {run} alone")]
+    NoQueue { run: String },
     #[error("there is no run named {run} here")]
     UnknownRun { run: String },
     #[error("there is no worker named {worker} here")]
@@ -60,6 +63,7 @@ impl Refusal {
         match self {
             Self::Invalid { hint, .. } | Self::NothingLeft { hint, .. } => hint.as_deref(),
             Self::Exists { .. } => Some("choose another name"),
+            Self::NoQueue { .. } => Some("`lockstep serve` is one that takes runs into a queue"),
             Self::QueueFull { .. } => Some("stop runs that nobody needs, or wait until some have ended"),
             _ => None,
         }

@@ -12,6 +12,7 @@ use lockstep_core::{
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::alone::Only;
 use super::commands::{ClusterHandle, QUEUE_MAX, Shared};
 use super::record::{End, Record, Stage};
 use super::register::{Archive, Register};
@@ -29,20 +30,38 @@ impl Cluster {
     /// # Errors
     /// When the journal cannot be read.
     pub fn open(home: Home, address: SocketAddr) -> anyhow::Result<(Self, ClusterHandle)> {
+        let (mut cluster, handle) = Self::new(home, address, None)?;
+        cluster.recall()?;
+        Ok((cluster, handle))
+    }
+
+    /// Nobody is in it yet.
+    pub(super) fn new(
+        home: Home,
+        address: SocketAddr,
+        only: Option<Only>,
+    ) -> anyhow::Result<(Self, ClusterHandle)> {
         let path = home.path.join("journal.db");
         let journal = SharedJournal::start(home.journal()?).context("starting the journal's thread")?;
         let register = Register::open(journal.clone())?;
         let archive = Archive::open(&path)?;
         let queue = Arc::new(Semaphore::new(QUEUE_MAX));
-        let shared =
-            Arc::new(Shared { home: home.path.clone(), register, archive, queue, tally: Tally::default() });
+        let shared = Arc::new(Shared {
+            home: home.path.clone(),
+            register,
+            archive,
+            queue,
+            tally: Tally::default(),
+            only: only.as_ref().map(|only| only.run.clone()),
+        });
         let (ear, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = ClusterHandle { commands: ear.clone(), shared: Arc::clone(&shared) };
-        let mut cluster = Self {
+        let cluster = Self {
             home,
             journal,
             shared,
             address,
+            only,
             pool: Pool::default(),
             runs: BTreeMap::new(),
             seats: Seats::default(),
@@ -55,7 +74,6 @@ impl Cluster {
             ear,
             stirred: false,
         };
-        cluster.recall()?;
         Ok((cluster, handle))
     }
 
@@ -70,7 +88,7 @@ impl Cluster {
                 Ok(history) if history.term > record.term => match history.outcome.clone() {
                     // It ended, and the coordinator died before it noted that.
                     Some(outcome) => self.note_end(record, &outcome, &history)?,
-                    None => self.expect(record, history),
+                    None => self.expect(record, &history),
                 },
                 // It had been given workers, and had not begun.
                 Ok(_) | Err(PrepareError::Unknown { .. }) => {
@@ -92,16 +110,27 @@ impl Cluster {
     }
 
     /// Its members may be at work.
-    fn expect(&mut self, record: Record, history: History) {
+    fn expect(&mut self, record: Record, history: &History) {
         let (run, priority, requirements) = (record.run.clone(), record.priority, record.requirements);
-        let members = history.members.iter().filter_map(|member| Some((member, resources_of(member)?)));
-        let members: Vec<(&MemberEntry, Resources)> = members.collect();
-        let workers = members.iter().map(|(member, resources)| (member.worker.clone(), *resources)).collect();
-        for (member, resources) in members {
-            self.seats.put(member.worker.clone(), Seat::expected(member, resources, run.clone(), now()));
-        }
+        let workers = self.expect_back(&run, history.members.iter());
         self.enter(record, LiveStage::Preparing);
         self.consequences.push_back(PoolEvent::TakenOver { run, priority, requirements, workers });
+    }
+
+    /// Keeps a place for each member that may come back to a run.
+    pub(super) fn expect_back<'a>(
+        &mut self,
+        run: &RunName,
+        members: impl Iterator<Item = &'a MemberEntry>,
+    ) -> BTreeMap<WorkerName, Resources> {
+        let mut workers = BTreeMap::new();
+        for member in members {
+            let Some(resources) = resources_of(member) else { continue };
+            let seat = Seat::expected(member, resources, run.clone(), now());
+            self.seats.put(member.worker.clone(), seat);
+            workers.insert(member.worker.clone(), resources);
+        }
+        workers
     }
 
     fn note_end(&mut self, mut record: Record, outcome: &Outcome, history: &History) -> anyhow::Result<()> {

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lockstep_core::{FailureKind, PoolEvent, RunName, WorkerName};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use lockstep_core::{FailureKind, PoolEvent, RunName, Term, WorkerName};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tracing::Instrument;
 
+use super::alone::Conclusion;
 use super::begin::{self, Order};
 use super::follow::Follower;
 use super::record::{End, Record, Stage};
 use super::seats::Place;
 use super::summary::{RunState, RunSummary};
 use super::{Cluster, Live, LiveStage};
-use crate::driver::{Driver, now};
+use crate::driver::{Driver, Notice, now};
 use crate::prepare::{Begun, Fault, PrepareError};
 use crate::run_folder::{Announcement, RunFolder, Serving, WorkerLogs};
 use crate::services::Services;
@@ -30,8 +31,7 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct Finished {
     run: RunName,
-    stage: Stage,
-    end: End,
+    driven: Conclusion,
 }
 
 impl Cluster {
@@ -102,27 +102,35 @@ impl Cluster {
                 return self.end(&run, Stage::Failed, End::early(reason, Some(kind)));
             }
         };
-        self.drive(&run, begun)?;
+        drop(self.drive(&run, begun)?);
         self.summon(&run);
         self.reclaim_all(&run);
         self.settle()
     }
 
-    fn drive(&mut self, run: &RunName, begun: Begun) -> anyhow::Result<()> {
+    /// Drives it, and tells what happens from its beginning on.
+    pub(super) fn drive(
+        &mut self,
+        run: &RunName,
+        begun: Begun,
+    ) -> anyhow::Result<broadcast::Receiver<Notice>> {
         let Begun { run: core, effects, folder, plan, facts } = begun;
-        let Some(live) = self.runs.get_mut(run) else { return Ok(()) };
-        let logs = WorkerLogs::open(folder.path()).context("opening the run's logs")?;
-        let announcement = announce(&folder, self.address, core.history().term);
+        let is_only = self.is_only(run);
+        // Workers that a command starts write files of their own.
+        let logs = (!is_only).then(|| WorkerLogs::open(folder.path()).map(Arc::new)).transpose();
+        let logs = logs.context("opening the run's logs")?;
+        let announcement = self.announce(&folder, core.history().term);
+        let live = self.runs.get_mut(run).context("a run that nobody knows")?;
         let (checkpoints, spec) = (folder.checkpoints().clone(), core.history().spec.clone());
         let (driver, handle) = Driver::new(core, folder, self.journal.clone(), facts);
-        let notices = driver.subscribe();
+        let (notices, told) = (driver.subscribe(), driver.subscribe());
         let services = Arc::new(Services {
             driver: handle.clone(),
             plan,
             checkpoints,
             secret: Services::draw_secret()?,
-            logs: Some(Arc::new(logs)),
-            stand_by: true,
+            logs,
+            stand_by: !is_only,
         });
         live.stage = LiveStage::Running {
             services,
@@ -142,21 +150,35 @@ impl Cluster {
             tokio::spawn(async move { drop(handle.stop().await) });
         }
         let run = run.clone();
-        self.driving.spawn(async move {
-            let (stage, end) = match driver.drive(effects).await {
-                Ok((outcome, _folder, core)) => End::of(&outcome, core.history()),
-                Err(error) => {
-                    tracing::error!(%run, error = format!("{error:#}"), "a run cannot go on here");
-                    (Stage::Failed, End::early(format!("{error:#}"), Some(FailureKind::Cluster)))
-                }
-            };
-            Finished { run, stage, end }
-        });
-        Ok(())
+        self.driving.spawn(async move { Finished { run, driven: driver.drive(effects).await } });
+        Ok(told)
     }
 
-    pub(super) fn finished(&mut self, Finished { run, stage, end }: Finished) -> anyhow::Result<()> {
-        self.end(&run, stage, end)
+    pub(super) fn finished(&mut self, Finished { run, driven }: Finished) -> anyhow::Result<()> {
+        let (stage, end) = match &driven {
+            Ok((outcome, _folder, core)) => End::of(outcome, core.history()),
+            Err(error) => {
+                tracing::error!(%run, error = format!("{error:#}"), "a run cannot go on here");
+                (Stage::Failed, End::early(format!("{error:#}"), Some(FailureKind::Cluster)))
+            }
+        };
+        match self.conclusion(&run) {
+            Some(conclude) => {
+                if driven.is_ok() {
+                    self.end(&run, stage, end)?;
+                } else {
+                    // It may go on elsewhere: nobody is told that it is over, and workers look for it again.
+                    self.commands.close();
+                }
+                // Whoever waited for it may be gone.
+                drop(conclude.send(driven));
+                Ok(())
+            }
+            None => {
+                drop(driven);
+                self.end(&run, stage, end)
+            }
+        }
     }
 
     /// It is over: that is durable first, then its workers are others'.
@@ -171,6 +193,7 @@ impl Cluster {
         live.summary.send_replace(RunSummary::of(&live.record));
         self.release(run);
         self.settle()?;
+        self.send_home(run);
         self.reconcile()
     }
 
@@ -213,27 +236,22 @@ impl Cluster {
         Ok(true)
     }
 
-    fn write(&self, record: &Record) -> anyhow::Result<()> {
+    /// For whoever looks into the folder; without it nothing is lost.
+    fn announce(&self, folder: &RunFolder, term: Term) -> Option<Announcement> {
+        let address = self.address;
+        let worker_url = match &self.only {
+            Some(only) => only.worker_url.clone(),
+            None => format!("http://{address}"),
+        };
+        let serving = Serving { address, worker_url, pid: std::process::id(), term, started_at_ms: now() };
+        let announced = serving.announce(folder.path());
+        announced.inspect_err(|error| tracing::warn!(%error, "coordinator.json cannot be written")).ok()
+    }
+
+    pub(super) fn write(&self, record: &Record) -> anyhow::Result<()> {
         let register = &self.shared.register;
         tokio::task::block_in_place(|| register.update(&[record])).context("writing the register")
     }
-}
-
-/// For whoever looks into the folder; without it nothing is lost.
-fn announce(
-    folder: &RunFolder,
-    address: std::net::SocketAddr,
-    term: lockstep_core::Term,
-) -> Option<Announcement> {
-    let serving = Serving {
-        address,
-        worker_url: format!("http://{address}"),
-        pid: std::process::id(),
-        term,
-        started_at_ms: now(),
-    };
-    let announced = serving.announce(folder.path());
-    announced.inspect_err(|error| tracing::warn!(%error, "coordinator.json cannot be written")).ok()
 }
 
 fn with_hint(error: &PrepareError) -> String {

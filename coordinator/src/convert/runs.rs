@@ -13,7 +13,9 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::Exists { .. } | Refusal::NameTaken { .. } => Code::AlreadyExists,
         Refusal::QueueFull { .. } | Refusal::Crowded { .. } => Code::ResourceExhausted,
         Refusal::UnknownRun { .. } | Refusal::UnknownWorker { .. } => Code::NotFound,
-        Refusal::NotOver { .. } | Refusal::NothingLeft { .. } => Code::FailedPrecondition,
+        Refusal::NoQueue { .. } | Refusal::NotOver { .. } | Refusal::NothingLeft { .. } => {
+            Code::FailedPrecondition
+        }
         Refusal::NotNow(_) => Code::Unavailable,
         Refusal::Failed(_) => Code::Internal,
     };

@@ -1,18 +1,26 @@
 //! A run that is driven for the tests here and for those of the services in front of it.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use lockstep_core::{
     Effect, Entry, Epoch, Event, Heartbeat, Origin, Outcome, Position, Restore, Run, RunSpec, SelectSpec,
     Split, Step, WorkerBounds, WorkerInfo,
 };
+use lockstep_proto::v1 as pb;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{Driver, DriverHandle, Notice, now};
+use crate::cluster::{self, Alone, Cluster, ClusterHandle};
+use crate::data::BlobCache;
+use crate::home::Home;
 use crate::journal::Journal;
+use crate::prepare::Begun;
 use crate::run_folder::{RunFacts, RunFolder};
 use crate::store::{CheckpointStore, FORMAT_VERSION, Manifest, ManifestFile};
 
@@ -56,6 +64,32 @@ impl Driven {
         let folder = RunFolder::create(home.path(), RUN).unwrap();
         let (run, effects) = Run::create(now(), spec(workers), Origin::default());
         Self::drive(home, folder, run, effects)
+    }
+
+    /// A new run in a cluster of its own, which is served until `shutdown`.
+    pub(crate) fn alone(
+        workers: u32,
+        address: SocketAddr,
+        shutdown: CancellationToken,
+    ) -> (Self, ClusterHandle, BlobCache) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let blobs = home.blobs.clone();
+        let (run, effects) = Run::create(now(), spec(workers), Origin::default());
+        let begun = Begun {
+            run,
+            effects,
+            folder: RunFolder::create(&home.path, RUN).unwrap(),
+            plan: pb::Plan { run: RUN.to_owned(), ..pb::Plan::default() },
+            facts: RunFacts::default(),
+        };
+        let store = begun.folder.checkpoints().clone();
+        let alone = Alone { begun, expected: BTreeSet::new(), worker_url: format!("http://{address}") };
+        let (cluster, handle, driven) = Cluster::alone(home, address, alone).unwrap();
+        tokio::spawn(cluster.serve(shutdown));
+        let cluster::Driven { driver, notices, concluded } = driven;
+        let driving = tokio::spawn(async { concluded.await.unwrap() });
+        (Self { home: folder, driver, notices, store, driving }, handle, blobs)
     }
 
     pub(crate) fn drive(home: TempDir, folder: RunFolder, run: Run, effects: Vec<Effect>) -> Self {

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::Placement;
 use super::transport::next_due;
+use crate::cluster::ClusterHandle;
 use crate::convert;
 use crate::credentials::Caller;
 use crate::data::BlobCache;
@@ -50,7 +50,7 @@ pub(super) async fn fetch_checkpoint(
 }
 
 pub(super) async fn upload_checkpoint(
-    placement: &Placement,
+    cluster: &ClusterHandle,
     caller: &Caller,
     mut requests: Streaming<pb::UploadCheckpointRequest>,
 ) -> Result<(), Status> {
@@ -61,7 +61,7 @@ pub(super) async fn upload_checkpoint(
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
     caller.is_worker(&header.worker)?;
-    let services = &placement.services(&header.run).await?;
+    let services = &super::services(cluster, &header.run).await?;
     let position = convert::position(header.position);
     let admitted = services.driver.admit_upload(position).await.map_err(|reject| convert::status(&reject))?;
     let Upload::Wanted { metric } = admitted else { return Ok(()) };

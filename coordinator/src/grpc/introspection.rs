@@ -18,18 +18,18 @@ pub enum Reflection {
     On,
 }
 
-/// Health of the services that there are. With `shutdown` they serve no more: whoever watches is told before the
+/// Health of the services. With `shutdown` they serve no more: whoever watches is told before the
 /// connection ends.
-pub(super) async fn health(has_runs: bool, shutdown: CancellationToken) -> HealthServer<impl Health> {
+pub(super) async fn health(shutdown: CancellationToken) -> HealthServer<impl Health> {
     let (mut reporter, server) = tonic_health::server::health_reporter();
-    let names: &[&str] = if has_runs { &["", WORKERS, RUNS] } else { &["", WORKERS] };
+    let names = ["", WORKERS, RUNS];
     for name in names {
-        reporter.set_service_status(*name, ServingStatus::Serving).await;
+        reporter.set_service_status(name, ServingStatus::Serving).await;
     }
     tokio::spawn(async move {
         shutdown.cancelled().await;
         for name in names {
-            reporter.set_service_status(*name, ServingStatus::NotServing).await;
+            reporter.set_service_status(name, ServingStatus::NotServing).await;
             // Its watchers' streams end with that; open, they would keep the server from its end.
             reporter.clear_service_status(name).await;
         }
@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::Cluster;
-    use crate::grpc::{Placement, serve_with};
+    use crate::grpc::serve_with;
     use crate::home::Home;
 
     const SERVING: i32 = 1;
@@ -78,7 +78,7 @@ mod tests {
         let blobs = home.blobs.clone();
         let (_, handle) = Cluster::open(home, address).unwrap();
         let entrance = Entrance::new(listener, None).unwrap();
-        tokio::spawn(serve_with(entrance, Placement::Cluster(handle), blobs, reflection, shutdown.clone()));
+        tokio::spawn(serve_with(entrance, handle, blobs, reflection, shutdown.clone()));
         Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
     }
 

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use self::visit::Visit;
-use super::Placement;
 use super::transport::next_due;
 use crate::cluster::{Arrival, ClusterHandle, Newcomer};
 use crate::convert;
@@ -27,26 +26,13 @@ pub(super) use self::responses::Responses;
 const NAME_BYTES_MAX: usize = 100;
 
 pub(super) async fn open(
-    placement: &Placement,
+    cluster: &ClusterHandle,
     caller: &Caller,
     mut requests: Streaming<pb::SessionRequest>,
 ) -> Result<Responses, Status> {
     let join = introduction(&mut requests).await?;
     caller.is_worker(&join.name)?;
-    match placement {
-        Placement::Run(services) => {
-            let worker = WorkerName(join.name.clone());
-            let (info, attached) = (convert::worker_info(&join), convert::attached(&join));
-            let joined = services.driver.join(worker.clone(), info, attached).await;
-            let Joined { session, inbox } = joined.map_err(|reject| convert::status(&reject))?;
-            let closed = CancellationToken::new();
-            let responses = Responses::in_run(services.clone(), inbox, None, &closed);
-            let visit = Visit { worker, requests, closed, cluster: None };
-            tokio::spawn(visit.in_run(services.clone(), session));
-            Ok(responses)
-        }
-        Placement::Cluster(cluster) => place(cluster.clone(), join, requests).await,
-    }
+    place(cluster.clone(), join, requests).await
 }
 
 async fn introduction(requests: &mut Streaming<pb::SessionRequest>) -> Result<pb::Join, Status> {
@@ -88,21 +74,21 @@ async fn place(
                 Ok(joined) => joined,
                 // Its run has no use for it any more, but another may.
                 Err(reject) if convert::is_over_or_full(&reject) => {
-                    return Ok(Responses::last(reject.to_string(), true));
+                    return Ok(Responses::last(reject.to_string(), services.stand_by));
                 }
                 Err(reject) => return Err(convert::status(&reject)),
             };
-            let responses = Responses::in_run(services.clone(), inbox, Some(pass.clone()), &closed);
-            let visit = Visit { worker, requests, closed, cluster: Some((cluster, pass)) };
+            let responses = Responses::in_run(services.clone(), inbox, pass.clone(), &closed);
+            let visit = Visit { worker, requests, closed, cluster, pass };
             tokio::spawn(visit.back_in_run(newcomer, services, session));
             Ok(responses)
         }
         Arrival::Pool { summons, pass } => {
             let (seat, responses) = Responses::pooled(pass.clone(), &closed);
-            let visit = Visit { worker, requests, closed, cluster: Some((cluster, pass)) };
+            let visit = Visit { worker, requests, closed, cluster, pass };
             tokio::spawn(visit.in_pool(newcomer.info, summons, seat));
             Ok(responses)
         }
-        Arrival::Over { reason } => Ok(Responses::last(reason, true)),
+        Arrival::Over { reason, stand_by } => Ok(Responses::last(reason, stand_by)),
     }
 }

@@ -1,7 +1,6 @@
 //! Sessions and uploads over real connections.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::{Entry, Event, Reject, Step};
@@ -15,7 +14,6 @@ use super::*;
 use crate::convert;
 use crate::driver::fixtures::{Driven, MODEL, OPTIMIZER, RUN, info, manifest, position, store_checkpoint};
 use crate::grpc::transport::Entrance;
-use crate::services::Services;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -34,21 +32,10 @@ struct Session {
 
 impl Served {
     async fn start(workers: u32) -> Self {
-        let driven = Driven::start(workers);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let services = Services {
-            driver: driven.driver.clone(),
-            plan: pb::Plan { run: RUN.to_owned(), ..pb::Plan::default() },
-            checkpoints: driven.store.clone(),
-            secret: [7; 32],
-            logs: None,
-            stand_by: false,
-        };
-        let blobs = BlobCache::open(driven.home.path().join("cache")).unwrap();
-        let placement = Placement::Run(Arc::new(services));
-        let shutdown = CancellationToken::new();
-        tokio::spawn(serve(Entrance::new(listener, None).unwrap(), placement, blobs, shutdown.clone()));
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let (driven, cluster, blobs) = Driven::alone(workers, address, shutdown.clone());
+        tokio::spawn(serve(Entrance::new(listener, None).unwrap(), cluster, blobs, shutdown.clone()));
         Self { driven, address, shutdown }
     }
 
@@ -91,6 +78,17 @@ impl Session {
         let next = tokio::time::timeout(DEADLINE, self.responses.message());
         next.await.expect("something is told in time").expect("the session ends in order")?.message
     }
+
+    /// Its run's, after the wait for it.
+    async fn welcome(&mut self) -> pb::Welcome {
+        loop {
+            match self.told().await {
+                Some(Told::Welcome(welcome)) => return welcome,
+                Some(Told::Pooled(_)) => {}
+                other => panic!("told {other:?} instead of a welcome"),
+            }
+        }
+    }
 }
 
 fn request(message: pb::session_request::Message) -> pb::SessionRequest {
@@ -99,7 +97,8 @@ fn request(message: pb::session_request::Message) -> pb::SessionRequest {
 
 fn join(name: &str, incarnation: u64) -> pb::Join {
     let protocol_version = convert::PROTOCOL_VERSION;
-    pb::Join { protocol_version, name: name.to_owned(), incarnation, ..pb::Join::default() }
+    let device = "cpu".to_owned();
+    pb::Join { protocol_version, name: name.to_owned(), device, incarnation, ..pb::Join::default() }
 }
 
 /// Waits for something that cannot notify, by asking again.
@@ -116,11 +115,11 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 async fn a_worker_that_reattaches_is_welcomed_again_and_the_old_sessions_end_is_ignored() {
     let served = Served::start(2).await;
     let mut first = served.join(join("a", 1)).await.unwrap();
-    let Some(Told::Welcome(welcome)) = first.told().await else { panic!("a welcome comes first") };
+    let welcome = first.welcome().await;
     assert_eq!((welcome.term, welcome.run.as_str()), (1, RUN));
-    let again = pb::Join { term: welcome.term, ..join("a", 1) };
+    let again = pb::Join { term: welcome.term, run: welcome.run, ..join("a", 1) };
     let mut second = served.join(again).await.unwrap();
-    assert!(matches!(second.told().await, Some(Told::Welcome(_))));
+    assert!(matches!(second.told().await, Some(Told::Welcome(_))), "it did not wait");
     assert_eq!(first.told().await, None, "the second session takes the first one's place");
     drop(first);
     let beat = pb::Heartbeat { sequence: 1, ..pb::Heartbeat::default() };
@@ -136,13 +135,13 @@ async fn a_worker_that_reattaches_is_welcomed_again_and_the_old_sessions_end_is_
 async fn a_worker_that_is_shown_the_door_hears_what_was_said_before_and_then_the_end() {
     let served = Served::start(1).await;
     let mut session = served.join(join("a", 1)).await.unwrap();
+    session.welcome().await;
     let lost = Event::WorkerLost { worker: "a".into(), reason: "evicted".to_owned() };
     served.driven.driver.event(lost).await.unwrap();
-    assert!(matches!(session.told().await, Some(Told::Welcome(_))));
     assert_eq!(session.told().await, None);
     // It lives, and may come again as a newcomer.
     let mut session = served.join(join("a", 1)).await.unwrap();
-    assert!(matches!(session.told().await, Some(Told::Welcome(_))));
+    session.welcome().await;
     served.driven.driver.stop().await.unwrap();
     assert!(matches!(session.told().await, Some(Told::Finish(_))), "nothing said at the end is lost");
     assert_eq!(session.told().await, None);
@@ -170,9 +169,29 @@ async fn who_may_not_join_is_told_why() {
     assert_eq!(code(join("", 1)).await, Some(Code::InvalidArgument));
     let _session = served.join(join("a", 1)).await.unwrap();
     assert_eq!(code(join("a", 2)).await, Some(Code::AlreadyExists));
-    assert_eq!(code(join("b", 3)).await, Some(Code::Unavailable), "the run has all its workers");
-    assert_eq!(code(pb::Join { term: 9, ..join("c", 4) }).await, Some(Code::Aborted));
-    assert_eq!(code(join("a", 1)).await, Some(Code::Unavailable), "this coordinator acts no more");
+    let back = |term| pb::Join { term, run: RUN.to_owned(), ..join("c", 4) };
+    assert_eq!(code(back(9)).await, Some(Code::Aborted));
+    assert_eq!(code(back(1)).await, Some(Code::Unavailable), "this coordinator acts no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_run_has_no_use_for_waits_until_somebody_leaves_and_is_sent_home_at_its_end() {
+    let served = Served::start(1).await;
+    let mut member = served.join(join("a", 1)).await.unwrap();
+    member.welcome().await;
+    let mut spare = served.join(join("b", 2)).await.unwrap();
+    let mut other = served.join(join("c", 3)).await.unwrap();
+    assert!(matches!(spare.told().await, Some(Told::Pooled(_))));
+    assert!(matches!(other.told().await, Some(Told::Pooled(_))));
+    let lost = Event::WorkerLost { worker: "a".into(), reason: "evicted".to_owned() };
+    served.driven.driver.event(lost).await.unwrap();
+    assert!(matches!(spare.told().await, Some(Told::Welcome(_))), "it takes the place");
+    served.driven.driver.stop().await.unwrap();
+    assert!(matches!(spare.told().await, Some(Told::Finish(_))));
+    let Some(Told::Finish(finish)) = other.told().await else { panic!("it hears of the end") };
+    assert!(!finish.stand_by, "there is no other run");
+    let mut late = served.join(join("d", 4)).await.unwrap();
+    assert!(matches!(late.told().await, Some(Told::Finish(_))));
 }
 
 fn header(step: u64) -> pb::UploadCheckpointRequest {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lockstep_coordinator::cluster::Cluster;
+use lockstep_coordinator::grpc::serve;
 use lockstep_coordinator::grpc::transport::Entrance;
-use lockstep_coordinator::grpc::{Placement, serve};
 use lockstep_coordinator::home::Home;
 use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::run_service_client::RunServiceClient;
@@ -60,12 +60,8 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
-                let server = serve(
-                    Entrance::new(listener, None).unwrap(),
-                    Placement::Cluster(handle),
-                    blobs,
-                    CancellationToken::new(),
-                );
+                let server =
+                    serve(Entrance::new(listener, None).unwrap(), handle, blobs, CancellationToken::new());
                 tokio::select! {
                     served = server => served.unwrap(),
                     served = cluster.serve(CancellationToken::new()) => served.unwrap(),

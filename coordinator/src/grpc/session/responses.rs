@@ -20,7 +20,7 @@ use crate::services::Services;
 #[derive(Debug)]
 pub(in crate::grpc) struct Responses {
     stage: Stage,
-    /// Of a cluster's session: it hears here how the session ends.
+    /// Hears how the session ends; none when it has only a last word.
     pass: Option<Arc<Pass>>,
     /// Ends the other direction.
     open: Option<DropGuard>,
@@ -61,10 +61,14 @@ impl Responses {
     pub(super) fn in_run(
         services: Arc<Services>,
         inbox: mpsc::Receiver<Message>,
-        pass: Option<Arc<Pass>>,
+        pass: Arc<Pass>,
         closed: &CancellationToken,
     ) -> Self {
-        Self { stage: Stage::Run { services, inbox }, pass, open: Some(closed.clone().drop_guard()) }
+        Self {
+            stage: Stage::Run { services, inbox },
+            pass: Some(pass),
+            open: Some(closed.clone().drop_guard()),
+        }
     }
 
     pub(super) fn pooled(pass: Arc<Pass>, closed: &CancellationToken) -> (oneshot::Sender<Seat>, Self) {

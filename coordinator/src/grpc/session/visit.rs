@@ -20,22 +20,21 @@ pub(super) struct Visit {
     pub(super) requests: Streaming<pb::SessionRequest>,
     /// The other direction has ended.
     pub(super) closed: CancellationToken,
-    /// Who is to hear of its end.
-    pub(super) cluster: Option<(ClusterHandle, Arc<Pass>)>,
+    /// Who is to hear of its end, and how it is told apart there.
+    pub(super) cluster: ClusterHandle,
+    pub(super) pass: Arc<Pass>,
 }
 
 impl Visit {
     /// With its run, from the beginning to the end.
-    pub(super) async fn in_run(mut self, services: Arc<Services>, session: u64) {
+    async fn in_run(mut self, services: Arc<Services>, session: u64) {
         self.converse(&services, session).await;
         self.leave().await;
     }
 
     /// With the run that it comes back to.
     pub(super) async fn back_in_run(self, newcomer: Newcomer, services: Arc<Services>, session: u64) {
-        if let Some((cluster, pass)) = &self.cluster {
-            cluster.seated(newcomer, services.run().into(), pass.clone()).await;
-        }
+        self.cluster.seated(newcomer, services.run().into(), self.pass.clone()).await;
         self.in_run(services, session).await;
     }
 
@@ -59,9 +58,7 @@ impl Visit {
                         }
                         Err(reject) => {
                             tracing::debug!(worker = %self.worker, %reject, "its run does not take it");
-                            if let Some((cluster, pass)) = &self.cluster {
-                                cluster.turned_away(self.worker.clone(), pass.clone()).await;
-                            }
+                            self.cluster.turned_away(self.worker.clone(), self.pass.clone()).await;
                         }
                     }
                 }
@@ -113,9 +110,7 @@ impl Visit {
     }
 
     async fn leave(self) {
-        if let Some((cluster, pass)) = self.cluster {
-            cluster.left(self.worker, pass).await;
-        }
+        self.cluster.left(self.worker, self.pass).await;
     }
 }
 
