@@ -146,8 +146,9 @@ pub(crate) fn finish(reason: String, stand_by: bool) -> pb::SessionResponse {
 }
 
 /// No run needs the worker now.
-pub(crate) fn pooled(keep_logs: bool) -> pb::SessionResponse {
-    let pooled = pb::Pooled { keep_logs };
+/// It waits for a run; in a cluster of many there may always be another, and their workers' logs are kept here.
+pub(crate) fn pooled(of_many: bool) -> pb::SessionResponse {
+    let pooled = pb::Pooled { keep_logs: of_many, stand_by: of_many };
     pb::SessionResponse { message: Some(pb::session_response::Message::Pooled(pooled)) }
 }
 

@@ -97,7 +97,7 @@ impl Cluster {
         if !goes_on {
             self.decide(PoolEvent::WorkerCame { worker, resources, at: None })?;
         }
-        Ok(Arrival::Pool { summons: called, pass })
+        Ok(Arrival::Pool { summons: called, pass, of_many: self.only.is_none() })
     }
 
     /// Its run has taken a worker back.

@@ -49,8 +49,8 @@ pub(super) struct Shared {
 pub enum Arrival {
     /// With the run that it comes back to.
     Run { services: Arc<Services>, pass: Arc<Pass> },
-    /// In the pool, until it is called.
-    Pool { summons: mpsc::Receiver<Summons>, pass: Arc<Pass> },
+    /// In the pool, until it is called; `of_many`: by any of many runs.
+    Pool { summons: mpsc::Receiver<Summons>, pass: Arc<Pass>, of_many: bool },
     /// The run that it comes back to is over; `stand_by`: it may begin again, and wait for another.
     Over { reason: String, stand_by: bool },
 }

@@ -83,8 +83,8 @@ async fn place(
             tokio::spawn(visit.back_in_run(newcomer, services, session));
             Ok(responses)
         }
-        Arrival::Pool { summons, pass } => {
-            let (seat, responses) = Responses::pooled(pass.clone(), &closed);
+        Arrival::Pool { summons, pass, of_many } => {
+            let (seat, responses) = Responses::pooled(pass.clone(), of_many, &closed);
             let visit = Visit { worker, requests, closed, cluster, pass };
             tokio::spawn(visit.in_pool(newcomer.info, summons, seat));
             Ok(responses)

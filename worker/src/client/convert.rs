@@ -31,7 +31,7 @@ pub(super) fn answer(response: v1::SessionResponse) -> Result<Answer, Malformed>
     use v1::session_response::Message;
     Ok(match need(response.message, "it is of an unknown kind")? {
         Message::Welcome(welcome) => Answer::Welcome(Box::new(self::welcome(welcome)?)),
-        Message::Pooled(v1::Pooled { keep_logs }) => Answer::Pooled(Pooled { keep_logs }),
+        Message::Pooled(v1::Pooled { keep_logs, stand_by }) => Answer::Pooled(Pooled { keep_logs, stand_by }),
         Message::Finish(finish) => Answer::Finish(self::finish(finish)),
         _ => return Err(Malformed("an order before the welcome")),
     })
@@ -267,8 +267,8 @@ mod tests {
     fn only_a_place_or_the_end_answers_a_join() {
         use v1::session_response::Message;
         let answer = |message| answer(v1::SessionResponse { message: Some(message) });
-        let pooled = answer(Message::Pooled(v1::Pooled { keep_logs: true }));
-        assert_eq!(pooled, Ok(Answer::Pooled(Pooled { keep_logs: true })));
+        let pooled = answer(Message::Pooled(v1::Pooled { keep_logs: true, stand_by: false }));
+        assert_eq!(pooled, Ok(Answer::Pooled(Pooled { keep_logs: true, stand_by: false })));
         let finish = v1::Finish { reason: "drained".to_owned(), stand_by: false };
         let expected = FinishOrder { reason: "drained".to_owned(), stand_by: false };
         assert_eq!(answer(Message::Finish(finish)), Ok(Answer::Finish(expected)));

@@ -117,12 +117,21 @@ impl Session {
 
     /// No run needs the worker.
     pub(crate) async fn pool(&self) {
-        self.answer(Ok(Message::Pooled(v1::Pooled { keep_logs: false }))).await;
+        self.pooled(false, true).await;
     }
 
     /// The same, by a coordinator that wants its log.
     pub(crate) async fn pool_keeping_logs(&self) {
-        self.answer(Ok(Message::Pooled(v1::Pooled { keep_logs: true }))).await;
+        self.pooled(true, true).await;
+    }
+
+    /// One run has it all, and all its workers.
+    pub(crate) async fn pool_of_one_run(&self) {
+        self.pooled(false, false).await;
+    }
+
+    async fn pooled(&self, keep_logs: bool, stand_by: bool) {
+        self.answer(Ok(Message::Pooled(v1::Pooled { keep_logs, stand_by }))).await;
     }
 
     pub(crate) async fn refuse(self, code: Code) {

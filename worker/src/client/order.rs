@@ -33,6 +33,8 @@ pub struct Welcome {
 pub struct Pooled {
     /// As in [`Welcome`].
     pub keep_logs: bool,
+    /// There may always be another run: it waits, however long the coordinator is away.
+    pub stand_by: bool,
 }
 
 /// A word on an open session.

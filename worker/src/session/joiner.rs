@@ -70,8 +70,12 @@ impl Joiner {
 
     /// For the first time. A worker that stands by is in no hurry.
     pub(super) async fn first(&mut self) -> Result<Joined, ClientError> {
-        let deadline = (!self.stands_by).then(|| Instant::now() + JOIN_PATIENCE);
-        self.persist(deadline, &mut Backoff::new()).await
+        self.persist(self.deadline(JOIN_PATIENCE), &mut Backoff::new()).await
+    }
+
+    /// Of tries that begin now; none for who stands by.
+    pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
+        (!self.stands_by).then(|| Instant::now() + patience)
     }
 
     /// Tries until it succeeds, it is refused for good, or the deadline has passed, if there is one.
@@ -133,9 +137,9 @@ impl Joiner {
                 self.introduction.run.get_or_insert_with(|| welcome.plan.run.clone());
                 Ok(Joined::Welcomed(Box::new(Welcomed { welcome: *welcome, outgoing, incoming })))
             }
-            Answer::Pooled(Pooled { keep_logs }) => {
+            Answer::Pooled(Pooled { keep_logs, stand_by }) => {
                 self.logs.keep(keep_logs);
-                self.stands_by = true;
+                self.stands_by |= stand_by;
                 Ok(Joined::Pooled(outgoing, Box::new(incoming)))
             }
             Answer::Finish(finish) => Ok(Joined::Dismissed(finish)),

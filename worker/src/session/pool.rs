@@ -2,7 +2,7 @@
 //!
 //! Whoever waits has nothing to say, and there may be nothing to hear for days. So no answer is late here; that the
 //! coordinator is gone is told by the connection, which is asked for a sign of life every few seconds, and the worker then
-//! joins again, for as long as it takes.
+//! joins again: for as long as it takes where there may always be another run, else for as long as its patience lasts.
 
 use tracing::{info, warn};
 
@@ -34,8 +34,9 @@ pub(super) async fn place(joiner: &mut Joiner) -> Result<Placed, ClientError> {
                     Err(error) if error.is_passing() => {
                         warn!(reason = %error, "lost the coordinator; joining its pool again");
                         let mut backoff = Backoff::new();
-                        backoff.wait_before(None).await;
-                        joiner.persist(None, &mut backoff).await?
+                        let deadline = joiner.deadline(joiner.patience);
+                        backoff.wait_before(deadline).await;
+                        joiner.persist(deadline, &mut backoff).await?
                     }
                     answered => answered?,
                 }

@@ -31,6 +31,7 @@ enum Stage {
     /// Waits for a run; `told` that it does.
     Pooled {
         told: bool,
+        of_many: bool,
         seat: oneshot::Receiver<Seat>,
     },
     Run {
@@ -71,9 +72,14 @@ impl Responses {
         }
     }
 
-    pub(super) fn pooled(pass: Arc<Pass>, closed: &CancellationToken) -> (oneshot::Sender<Seat>, Self) {
+    /// `of_many`: in a cluster of many runs.
+    pub(super) fn pooled(
+        pass: Arc<Pass>,
+        of_many: bool,
+        closed: &CancellationToken,
+    ) -> (oneshot::Sender<Seat>, Self) {
         let (sender, seat) = oneshot::channel();
-        let stage = Stage::Pooled { told: false, seat };
+        let stage = Stage::Pooled { told: false, of_many, seat };
         (sender, Self { stage, pass: Some(pass), open: Some(closed.clone().drop_guard()) })
     }
 
@@ -105,9 +111,9 @@ impl Stream for Responses {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             self.stage = match &mut self.stage {
-                Stage::Pooled { told: told @ false, .. } => {
+                Stage::Pooled { told: told @ false, of_many, .. } => {
                     *told = true;
-                    return Poll::Ready(Some(Ok(convert::pooled(true))));
+                    return Poll::Ready(Some(Ok(convert::pooled(*of_many))));
                 }
                 Stage::Pooled { seat, .. } => match ready!(Pin::new(seat).poll(context)) {
                     Ok(Seat::Run { services, inbox }) => Stage::Run { services, inbox },

@@ -63,6 +63,22 @@ async fn a_pooled_worker_joins_again_for_as_long_as_it_takes() {
 }
 
 #[tokio::test]
+async fn who_waits_for_one_run_alone_gives_up_with_it() {
+    let mut coordinator = Coordinator::start().await;
+    let mut bench = Bench::new(&coordinator);
+    bench.settings.patience = Duration::ZERO;
+    let (outcome, ()) = outcome(&mut bench, Script::Silent, async |_, _| {
+        let session = coordinator.session().await;
+        session.pool_of_one_run().await;
+        drop(session);
+        coordinator.session().await.refuse(Code::Unavailable).await;
+    })
+    .await;
+    assert!(!outcome.stands_by);
+    assert!(outcome.result.unwrap_err().to_string().contains("refused by the test"));
+}
+
+#[tokio::test]
 async fn a_drained_worker_ends_for_good() {
     let mut coordinator = Coordinator::start().await;
     let mut bench = Bench::new(&coordinator);
