@@ -61,7 +61,7 @@ pub use self::commands::{Arrival, ClusterHandle, Resume, Submitted};
 pub use self::past::{Account, ForgetError, Past, PastRun};
 pub use self::record::{End, Stage};
 pub use self::refusal::Refusal;
-pub use self::register::Page;
+pub use self::register::{Page, journal};
 pub use self::seats::{Newcomer, Pass, Summons};
 pub use self::submission::Submission;
 pub use self::summary::{RunState, RunSummary};

@@ -26,6 +26,7 @@ use self::metrics::Metrics;
 use self::readiness::Readiness;
 use crate::cluster::ClusterHandle;
 use crate::credentials::Refusals;
+use crate::mirror;
 
 pub use self::server::serve;
 
@@ -51,10 +52,15 @@ pub struct Operation {
 type Page = Response<Full<Bytes>>;
 
 impl Operation {
-    /// Of a cluster; `refused` where there is a door.
+    /// Of a cluster; `refused` where there is a door, `mirrored` where there is a store.
     #[must_use]
-    pub fn new(cluster: ClusterHandle, refused: Option<Arc<dyn Refused>>) -> Self {
-        Self { readiness: Readiness::new(cluster.clone()), metrics: Metrics::new(cluster, refused) }
+    pub fn new(
+        cluster: ClusterHandle,
+        refused: Option<Arc<dyn Refused>>,
+        mirrored: Option<&mirror::Count>,
+    ) -> Self {
+        let readiness = Readiness::new(cluster.clone());
+        Self { readiness, metrics: Metrics::new(cluster, refused, mirrored) }
     }
 
     async fn answer(&self, method: &Method, path: &str) -> Page {

@@ -19,6 +19,7 @@ pub mod http;
 pub mod journal;
 pub mod launch;
 pub mod local;
+pub mod mirror;
 pub mod prepare;
 pub mod prune;
 pub mod run_folder;

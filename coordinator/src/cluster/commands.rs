@@ -17,7 +17,7 @@ use super::summary::RunSummary;
 use super::tally::Tally;
 use super::view::PoolWorker;
 use super::{Refusal, resume};
-use crate::journal::JournalError;
+use crate::journal::{JournalError, SharedJournal};
 use crate::run_folder::RunFolder;
 use crate::services::Services;
 
@@ -215,6 +215,11 @@ impl ClusterHandle {
     /// What has happened since this coordinator's start.
     pub fn tally(&self) -> Tally {
         self.shared.tally.clone()
+    }
+
+    /// Where everything that must be durable is written.
+    pub fn journal(&self) -> SharedJournal {
+        self.shared.register.journal()
     }
 
     /// Writes to the journal as everything does that must be durable, and changes nothing. This blocks.

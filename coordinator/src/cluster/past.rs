@@ -11,7 +11,7 @@ use lockstep_core::{History, Outcome, RunName, Time};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::record::{Record, Stage};
-use super::register::{Archive, Register};
+use super::register::Archive;
 use crate::home::Home;
 use crate::journal::{Journal, JournalError, SharedJournal};
 
@@ -57,10 +57,7 @@ impl Past {
     /// Of a home that others may be working in. This blocks, as everything here.
     pub fn open(home: &Home) -> Result<Self, JournalError> {
         let path = home.path.join("journal.db");
-        let shared =
-            SharedJournal::start(home.journal()?).map_err(|error| JournalError::Lost(error.to_string()))?;
-        // The table may have to be made.
-        Register::open(shared.clone())?;
+        let shared = super::journal(home)?;
         Ok(Self { journal: home.journal()?, shared, archive: Archive::open(&path)? })
     }
 
@@ -152,6 +149,7 @@ fn goes_on(connection: &Connection, run: &str) -> Result<bool, JournalError> {
 mod tests {
     use lockstep_core::{Entry, Requirements, Term};
 
+    use super::super::register::Register;
     use super::*;
 
     fn record(run: &str, stage: Stage, ended_at_ms: u64) -> Record {

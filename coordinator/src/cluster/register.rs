@@ -10,6 +10,7 @@ use lockstep_core::RunName;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::record::{Record, Stage};
+use crate::home::Home;
 use crate::journal::{Journal, JournalError, SharedJournal};
 
 /// Bumped when a row changes its meaning; an unknown version is refused, never guessed at.
@@ -51,6 +52,17 @@ pub struct Page {
     pub records: Vec<Record>,
     /// So many there are in all.
     pub total: usize,
+}
+
+/// The journal of a home for many writers, with the register in it.
+///
+/// # Errors
+/// When its file cannot be used.
+pub fn journal(home: &Home) -> Result<SharedJournal, JournalError> {
+    let lost = |error: std::io::Error| JournalError::Lost(error.to_string());
+    let journal = SharedJournal::start(home.journal()?).map_err(lost)?;
+    Register::open(journal.clone())?;
+    Ok(journal)
 }
 
 impl Register {
@@ -108,6 +120,11 @@ impl Register {
             }
             Ok(())
         })
+    }
+
+    /// Where it is written.
+    pub(super) fn journal(&self) -> SharedJournal {
+        self.journal.clone()
     }
 
     /// A commit that changes nothing, as far as the disk.

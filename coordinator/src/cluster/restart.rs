@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use lockstep_core::{
     DeviceKind, History, MemberEntry, Outcome, Pool, PoolEvent, Resources, RunName, Time, WorkerName,
 };
@@ -21,7 +20,6 @@ use super::tally::Tally;
 use super::{COMMANDS_MAX, Cluster, LiveStage, PREPARED_TOGETHER};
 use crate::driver::now;
 use crate::home::Home;
-use crate::journal::SharedJournal;
 use crate::prepare::{self, PrepareError};
 
 impl Cluster {
@@ -42,7 +40,7 @@ impl Cluster {
         only: Option<Only>,
     ) -> anyhow::Result<(Self, ClusterHandle)> {
         let path = home.path.join("journal.db");
-        let journal = SharedJournal::start(home.journal()?).context("starting the journal's thread")?;
+        let journal = super::journal(&home)?;
         let register = Register::open(journal.clone())?;
         let archive = Archive::open(&path)?;
         let queue = Arc::new(Semaphore::new(QUEUE_MAX));

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{Refused, process};
 use crate::cluster::{Census, ClusterHandle, RunState, Tally, WorkerState};
+use crate::mirror;
 
 pub(super) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
@@ -42,11 +43,18 @@ struct Gauges {
 }
 
 impl Metrics {
-    pub(super) fn new(cluster: ClusterHandle, refused: Option<Arc<dyn Refused>>) -> Self {
+    pub(super) fn new(
+        cluster: ClusterHandle,
+        refused: Option<Arc<dyn Refused>>,
+        mirrored: Option<&mirror::Count>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("lockstep");
         let gauges = Gauges::default();
         gauges.register(&mut registry);
         register_tally(&mut registry, &cluster.tally());
+        if let Some(count) = mirrored {
+            register_mirror(&mut registry, count);
+        }
         if let Some(refused) = refused {
             registry.register_collector(Box::new(Door(refused)));
         }
@@ -154,6 +162,20 @@ fn register_tally(registry: &mut Registry, tally: &Tally) {
         Unit::Seconds,
         tally.submit_seconds.clone(),
     );
+}
+
+fn register_mirror(registry: &mut Registry, count: &mirror::Count) {
+    registry.register(
+        "store_uploads",
+        "Objects that were sent to the store, by result",
+        count.uploads.clone(),
+    );
+    let (bytes, behind) = (count.bytes.clone(), count.behind_seconds.clone());
+    registry.register_with_unit("store_uploaded", "Of files that the store has taken", Unit::Bytes, bytes);
+    let help = "Runs with something new that the store lacks";
+    registry.register("store_pending_runs", help, count.pending.clone());
+    let help = "Since when the store has lacked something; 0: it has everything";
+    registry.register_with_unit("store_behind", help, Unit::Seconds, behind);
 }
 
 fn signed(count: u64) -> i64 {

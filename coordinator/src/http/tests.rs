@@ -43,7 +43,7 @@ impl Port {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let operation = Operation::new(handle.clone(), refused);
+        let operation = Operation::new(handle.clone(), refused, None);
         tokio::spawn(serve_within(patience, listener, operation, shutdown.clone()));
         Self { address, handle, _hung: hung, serving, shutdown, home }
     }
