@@ -17,6 +17,8 @@ step 'formatting'
 cargo fmt --all --check
 step 'lints'
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step 'an S3 server for the tests'
+tests/system/s3-server.sh
 step 'tests'
 cargo test --workspace --locked --quiet
 step "the bench's arithmetic"

@@ -32,4 +32,5 @@ mod run_files;
 mod select;
 mod served;
 mod signals;
+mod stored;
 mod tuned;

@@ -12,7 +12,7 @@ use crate::process::{Ended, Running};
 use crate::recipes::Recipe;
 
 /// Long enough for all that happens to it.
-static LONG: Recipe = Recipe::new(&[
+pub(crate) static LONG: Recipe = Recipe::new(&[
     "data.name=shapes",
     "data.train=136",
     "data.validation=16",

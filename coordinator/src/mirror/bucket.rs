@@ -53,8 +53,8 @@ pub(super) struct Sent {
 pub enum BucketError {
     #[error("`{url}` names no store: {reason}")]
     Url { url: String, reason: String },
-    #[error("the store {url}: {what}: {source}")]
-    Store { url: String, what: String, source: object_store::Error },
+    #[error("the store {url}: {what}: {reason}")]
+    Store { url: String, what: String, reason: String },
     #[error("the store {url} has {found} bytes of {key}, and {sent} were sent")]
     Short { url: String, key: String, found: u64, sent: u64 },
     #[error("{}: {source}", path.display())]
@@ -230,8 +230,15 @@ impl Bucket {
 
     fn failed(&self, doing: &str, key: &str) -> impl FnOnce(object_store::Error) -> BucketError {
         let (url, what) = (self.url.clone(), format!("{doing} {key}"));
-        move |source| BucketError::Store { url, what, source }
+        move |error| BucketError::Store { url, what, reason: brief(&error.to_string()) }
     }
+}
+
+/// What an error comes to: a store's answer is a page of XML with a sentence in it.
+fn brief(error: &str) -> String {
+    let said = error.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>"));
+    let said = said.map_or_else(|| error.lines().next().unwrap_or_default(), |(message, _)| message);
+    said.trim().to_owned()
 }
 
 fn s3(bucket: &str) -> object_store::Result<impl ObjectStore> {
@@ -243,4 +250,20 @@ fn s3(bucket: &str) -> object_store::Result<impl ObjectStore> {
         .with_checksum_algorithm(Checksum::SHA256)
         .with_retry(retry)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brief;
+
+    #[test]
+    fn the_sentence_is_told_and_not_the_page() {
+        let page = "Error performing PUT in 5ms - Server returned 404 Not Found: <?xml?>\n<Error><Message>The specified \
+                    bucket does not exist</Message></Error>";
+        assert_eq!(brief(page), "The specified bucket does not exist");
+        assert_eq!(
+            brief("Error performing PUT: connection refused\nsource: …"),
+            "Error performing PUT: connection refused"
+        );
+    }
 }
