@@ -55,7 +55,7 @@ use crate::journal::SharedJournal;
 use crate::run_folder::Announcement;
 use crate::services::Services;
 
-pub use self::alone::{Alone, Conclusion, Driven};
+pub use self::alone::{Alone, Driven};
 pub use self::census::Census;
 pub use self::commands::{Arrival, ClusterHandle, Resume, Submitted};
 pub use self::past::{Account, ForgetError, Past, PastRun};

@@ -47,6 +47,9 @@ const COMMANDS_MAX: usize = 4096;
 /// Notices that a slow listener may fall behind before it misses some.
 const NOTICES_MAX: usize = 1024;
 
+/// What a driven run came to.
+pub type Conclusion = anyhow::Result<(Outcome, RunFolder, Run)>;
+
 /// Owns a run until it ends.
 #[derive(Debug)]
 pub struct Driver {
@@ -124,12 +127,12 @@ impl Driver {
     /// # Errors
     /// When what must be durable cannot be written: the run then stands where the journal says. [`Reject::Fenced`] when
     /// another coordinator has taken the run over.
-    pub async fn drive(self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
+    pub async fn drive(self, first: Vec<Effect>) -> Conclusion {
         let span = tracing::info_span!("run", run = self.folder.name());
         self.drive_inside(first).instrument(span).await
     }
 
-    async fn drive_inside(mut self, first: Vec<Effect>) -> anyhow::Result<(Outcome, RunFolder, Run)> {
+    async fn drive_inside(mut self, first: Vec<Effect>) -> Conclusion {
         self.carry_out(first)?;
         let mut ticks = Ticks::default();
         let outcome = loop {

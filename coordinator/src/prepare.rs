@@ -36,6 +36,15 @@ pub struct Begun {
     pub facts: RunFacts,
 }
 
+#[cfg(test)]
+impl Begun {
+    /// One whose workers are told nothing but the run's name.
+    pub(crate) fn bare(run: Run, effects: Vec<Effect>, folder: RunFolder) -> Self {
+        let plan = pb::Plan { run: folder.name().to_owned(), ..pb::Plan::default() };
+        Self { run, effects, folder, plan, facts: RunFacts::default() }
+    }
+}
+
 /// What of a run's facts is this machine's and not the recipe's.
 #[derive(Debug, Clone, Default)]
 pub struct Started {

@@ -8,20 +8,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use lockstep_core::{Outcome, PoolEvent, Requirements, Run, RunName, Term, Time, WorkerName};
+use lockstep_core::{PoolEvent, Requirements, RunName, Term, Time, WorkerName};
 use tokio::sync::{broadcast, oneshot};
 
 use super::commands::ClusterHandle;
 use super::record::{Record, Stage};
 use super::seats::{Place, Summons};
 use super::{Cluster, Live, LiveStage};
-use crate::driver::{DriverHandle, Notice, now};
+use crate::driver::{Conclusion, DriverHandle, Notice, now};
 use crate::home::Home;
 use crate::prepare::Begun;
-use crate::run_folder::RunFolder;
-
-/// What a run's driver came to.
-pub type Conclusion = anyhow::Result<(Outcome, RunFolder, Run)>;
 
 /// The run that a cluster is for.
 #[derive(Debug)]

@@ -8,14 +8,13 @@ use lockstep_core::{FailureKind, PoolEvent, RunName, Term, WorkerName};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tracing::Instrument;
 
-use super::alone::Conclusion;
 use super::begin::{self, Order};
 use super::follow::Follower;
 use super::record::{End, Record, Stage};
 use super::seats::Place;
 use super::summary::{RunState, RunSummary};
 use super::{Cluster, Live, LiveStage};
-use crate::driver::{Driver, Notice, now};
+use crate::driver::{Conclusion, Driver, Notice, now};
 use crate::prepare::{Begun, Fault, PrepareError};
 use crate::run_folder::{Announcement, RunFolder, Serving, WorkerLogs};
 use crate::services::Services;

@@ -5,17 +5,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use lockstep_core::{
-    Effect, Entry, Epoch, Event, Heartbeat, Origin, Outcome, Position, Restore, Run, RunSpec, SelectSpec,
-    Split, Step, WorkerBounds, WorkerInfo,
+    Effect, Entry, Epoch, Event, Heartbeat, Origin, Position, Restore, Run, RunSpec, SelectSpec, Split, Step,
+    WorkerBounds, WorkerInfo,
 };
-use lockstep_proto::v1 as pb;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, DriverHandle, Notice, now};
+use super::{Conclusion, Driver, DriverHandle, Notice, now};
 use crate::cluster::{self, Alone, Cluster, ClusterHandle};
 use crate::data::BlobCache;
 use crate::home::Home;
@@ -36,7 +35,7 @@ pub(crate) struct Driven {
     pub(crate) driver: DriverHandle,
     pub(crate) notices: broadcast::Receiver<Notice>,
     pub(crate) store: CheckpointStore,
-    pub(crate) driving: JoinHandle<anyhow::Result<(Outcome, RunFolder, Run)>>,
+    pub(crate) driving: JoinHandle<Conclusion>,
 }
 
 /// A hundred steps an epoch, and a lease that no test outlives.
@@ -76,13 +75,7 @@ impl Driven {
         let home = Home::open(folder.path()).unwrap();
         let blobs = home.blobs.clone();
         let (run, effects) = Run::create(now(), spec(workers), Origin::default());
-        let begun = Begun {
-            run,
-            effects,
-            folder: RunFolder::create(&home.path, RUN).unwrap(),
-            plan: pb::Plan { run: RUN.to_owned(), ..pb::Plan::default() },
-            facts: RunFacts::default(),
-        };
+        let begun = Begun::bare(run, effects, RunFolder::create(&home.path, RUN).unwrap());
         let store = begun.folder.checkpoints().clone();
         let alone = Alone { begun, expected: BTreeSet::new(), worker_url: format!("http://{address}") };
         let (cluster, handle, driven) = Cluster::alone(home, address, alone).unwrap();

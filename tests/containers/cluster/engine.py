@@ -5,27 +5,12 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
-class Failed(Exception):
-    """A promise that was not kept, told for a person."""
+from host import ROOT, Failed, called
 
 
 class NotThere(Failed):
     """A container that does not run at this moment."""
-
-
-def called(command: list[str], env: dict[str, str] | None = None, patience_s: float = 300) -> str:
-    """What a command prints; it has to end well."""
-    done = subprocess.run(
-        command, env={**os.environ, **(env or {})}, cwd=ROOT, capture_output=True, text=True, timeout=patience_s
-    )
-    if done.returncode != 0:
-        raise Failed(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}".rstrip())
-    return done.stdout
 
 
 def docker(*args: str) -> str:
@@ -47,6 +32,8 @@ def missing() -> str | None:
         return "no Docker engine answers"
     if compose_command() is None:
         return "neither docker-compose nor `docker compose` is installed"
+    if not docker("images", "--quiet", "lockstep-base") and not (shutil.which("debootstrap") and os.geteuid() == 0):
+        return "there is no base image, and debootstrap (as root) to make one"
     return None
 
 

@@ -1,14 +1,16 @@
 """Compose up, disturb, compare: the weights are those of the same recipe on this host, byte for byte."""
 
-import csv
 import os
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
-from .client import Client, wait_until
-from .engine import ROOT, Project, called, docker, missing
+import alone
+from host import ROOT, binaries, called, wait_until
+
+from .engine import Project, docker, missing
+from .person import Person
 
 TAG = "test"
 RUN = "disturbed"
@@ -19,10 +21,6 @@ FEW_STEPS = 6
 # So little of a core for each worker, while they are disturbed, that whoever asks how the run goes has an answer in time.
 SHARE = 0.3
 COORDINATOR_MB_MAX = 60
-
-
-def binaries() -> Path:
-    return Path(os.environ.get("LOCKSTEP_BIN", ROOT / "target/release"))
 
 
 def image(target: str) -> str:
@@ -45,7 +43,7 @@ class Cluster(unittest.TestCase):
         cls.project = Project(TAG)
         cls.addClassCleanup(cls.end)
         cls.project.up(workers=3)
-        cls.client = Client(binaries() / "lockstep", cls.project, cls.folder)
+        cls.client = Person(cls.project, cls.folder)
 
     @classmethod
     def end(cls) -> None:
@@ -70,11 +68,7 @@ class Cluster(unittest.TestCase):
             self.assertIn("org.opencontainers.image.title", labels)
 
     def test_11_three_workers_join(self) -> None:
-        def free() -> bool:
-            workers = self.client.workers()
-            return len(workers) == 3 and all(one["state"] == "free" for one in workers.values())
-
-        wait_until("three workers are free", free)
+        self.client.wait_for_free_workers(3)
         names = {container.worker for container in self.project.containers("worker")}
         self.assertEqual(set(self.client.workers()), names)
 
@@ -147,16 +141,7 @@ class Cluster(unittest.TestCase):
         fetched = self.folder / "fetched"
         self.client.told("fetch", RUN, "--all", "--to", str(fetched))
 
-        home = self.folder / "home"
-        called([str(binaries() / "lockstep"), "train", *RECIPE, "--workers", "2", "--name", "alone", "--home", str(home)],
-               patience_s=900)
-        alone = home / "runs/alone"
-        last = (alone / "checkpoints/last").resolve().name
-        files = ["best.safetensors", f"checkpoints/{last}/model.safetensors", f"checkpoints/{last}/optimizer.safetensors"]
-        for file in files:
-            with self.subTest(file):
-                self.assertEqual((fetched / file).read_bytes(), (alone / file).read_bytes())
-        self.assertEqual(ledger(fetched), ledger(alone))
+        alone.assert_the_same(self, fetched, alone.train(RECIPE, 2, self.folder / "home"))
 
     def test_31_the_disturbances_were_real(self) -> None:
         status = self.client.status(RUN)
@@ -174,12 +159,6 @@ class Cluster(unittest.TestCase):
             # 137 would be a kill when patience was over.
             self.assertEqual((state["Running"], state["ExitCode"]), (False, 143))
         wait_until("no worker is there", lambda: not self.client.workers())
-
-
-def ledger(folder: Path) -> list[tuple[str, ...]]:
-    """What was visited and in which order; how often a broken step was made again is the cluster's own."""
-    with (folder / "ledger.csv").open() as table:
-        return [(row["epoch"], row["expected"], row["seen"], row["lost"], row["digest"]) for row in csv.DictReader(table)]
 
 
 if __name__ == "__main__":

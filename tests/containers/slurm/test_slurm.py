@@ -6,19 +6,15 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+import alone
+from host import PATIENCE_S, ROOT, Failed, binaries, wait_until
+
 RECIPE = ["deploy/recipes/demo.toml", "--set", "shards=2", "--set", "epochs=2", "--set", "schedule.t_max=2",
           "--set", "data.train=1500", "--set", "data.test=100"]
-PATIENCE_S = 300
 JOB = str(os.getpid())
-
-
-def binaries() -> Path:
-    return Path(os.environ.get("LOCKSTEP_BIN", ROOT / "target/release"))
 
 
 class Job:
@@ -75,11 +71,15 @@ class Slurm(unittest.TestCase):
         return job
 
     def wait_until(self, what: str, job: Job, holds) -> None:
-        ends = time.monotonic() + PATIENCE_S
-        while not holds():
-            if job.process.poll() is not None or time.monotonic() > ends:
-                self.fail(f"never so: {what}\n{job.told()}")
-            time.sleep(0.2)
+        def held() -> bool:
+            if job.process.poll() is not None:
+                raise Failed(f"the job has ended with {job.process.returncode}")
+            return holds()
+
+        try:
+            wait_until(what, held)
+        except Failed as failure:
+            self.fail(f"{failure}\n{job.told()}")
 
     def test_a_job_that_makes_room_resumes_and_ends_with_the_same_weights(self) -> None:
         job = self.start(RECIPE)
@@ -100,11 +100,7 @@ class Slurm(unittest.TestCase):
         self.assertEqual(again.ended(), 0, again.told())
         self.assertEqual((self.home / "scontrol").read_text(), f"requeue {JOB}\n", "it is done, and not queued again")
 
-        alone = self.home / "alone"
-        subprocess.run([binaries() / "lockstep", "train", *RECIPE, "--workers", "1", "--name", "alone", "--home", alone],
-                       cwd=ROOT, check=True, capture_output=True)
-        best = "best.safetensors"
-        self.assertEqual((self.home / f"runs/slurm-{JOB}" / best).read_bytes(), (alone / "runs/alone" / best).read_bytes())
+        alone.assert_the_same(self, self.home / f"runs/slurm-{JOB}", alone.train(RECIPE, 1, self.home / "alone"))
 
     def test_a_recipe_that_is_refused_ends_the_job(self) -> None:
         job = self.start([*RECIPE, "--set", "optimizer.momentun=1"])

@@ -13,12 +13,13 @@ const UNSAFE: [&str; 5] = [
 ];
 
 /// Files that may sleep, and what for. All else waits for a thing to happen, with a deadline.
-const SLEEPS: [(&str, &str); 12] = [
+const SLEEPS: [(&str, &str); 13] = [
     ("coordinator/src/driver.rs", "wakes at the deadline that the core asked for"),
     ("coordinator/src/http/server.rs", "the pause before a listener that has failed is asked again"),
     ("coordinator/src/local.rs", "the grace that stopped workers have before they are killed"),
     ("coordinator/src/local/process.rs", "looks whether a process that is nobody's child here has ended"),
     ("coordinator/src/local/supervisor.rs", "the pause before a restart, and the grace before a kill"),
+    ("coordinator/src/mirror.rs", "gathers changes before a look, and gives a store that has failed a pause"),
     (
         "tests/bench/elasticity/measures.rs",
         "polls the logs of processes, which cannot notify, until a deadline",
