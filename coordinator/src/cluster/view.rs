@@ -1,5 +1,7 @@
 //! What the cluster tells of itself: runs with what they wait for, workers with where they are.
 
+use std::collections::BTreeSet;
+
 use lockstep_core::{Resources, RunName, Time, WorkerName, WorkerPlace};
 
 use super::seats::{Place, Seat};
@@ -47,7 +49,9 @@ impl Cluster {
             Some(summary)
         });
         let mut all: Vec<RunSummary> = waiting.collect();
-        let others = self.runs.iter().filter(|(run, _)| self.pool.is_running(run));
+        // One that has ended wants no workers any more, and is there until its last word is written down.
+        let queue: BTreeSet<&RunName> = self.pool.queue().collect();
+        let others = self.runs.iter().filter(|(run, _)| !queue.contains(run));
         let mut others: Vec<RunSummary> = others
             .map(|(run, live)| RunSummary { lacks: self.lacks(run), ..live.summary.borrow().clone() })
             .collect();

@@ -5,7 +5,7 @@ use lockstep_proto::v1::RunState;
 use tonic::Code;
 
 use crate::replica::FILE_BYTES;
-use crate::server::{Client, DEADLINE, RECIPE, Server, code, recipe, workers};
+use crate::server::{Client, DEADLINE, RECIPE, Server, code, recipe, until, workers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submission_that_cannot_be_is_refused_with_what_to_do() {
@@ -192,4 +192,19 @@ async fn lists_are_cut_and_say_how_much_is_left_out() {
     assert_eq!(list(&[RunState::Stopped], 1).await, (names(&["b"]), 1));
     assert_eq!(list(&[RunState::Queued], 0).await, (names(&["c", "d"]), 0));
     assert_eq!(list(&[RunState::Running], 0).await, (names(&[]), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_listed_at_every_moment_of_its_life() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path()).await;
+    let mut client = server.client().await;
+    let _worker = server.worker("worker-0");
+    client.submit("first", (1, 1)).await;
+    // Its last pages are written when it wants no workers any more.
+    until("the run ends", async || {
+        assert_eq!(client.runs().await, ["first"]);
+        client.run("first").await.state() == RunState::Done
+    })
+    .await;
 }

@@ -20,8 +20,9 @@ use crate::collective::{Collective, Group, Membership, Solo, TcpMesh};
 use crate::plan::Position;
 
 /// All members are told to begin at about the same time; a dead one is noticed by the coordinator long before, and this is
-/// for those that live and cannot reach each other.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// for those that live and cannot reach each other: the run stands while they try. A lost packet costs a second, and some of
+/// them are lost in a row.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects with the other members.
 pub(super) fn connect(setup: &Setup, begin: &Begin) -> Result<Peers, TrainerError> {
