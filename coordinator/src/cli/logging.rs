@@ -11,17 +11,18 @@ use clap::Args;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use self::runs::RunLogs;
 use super::{CliError, code};
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
-    /// What goes to the run's logs: error, warn, info, debug, trace, or a filter like `lockstep_coordinator=debug`
+    /// What is logged: error, warn, info, debug, trace, or a filter like `lockstep_coordinator=debug`; `json`, or `json:` before
+    /// it, logs a JSON object per line
     #[arg(long, value_name = "LEVEL", env = "LOCKSTEP_LOG", default_value = "info")]
     log: String,
 }
@@ -32,57 +33,63 @@ impl LogArgs {
         self.log.clone()
     }
 
-    /// What a coordinator of many runs logs, and how: `json`, or `json:` before what else is said, is for programs.
+    /// Checks the level, so that a typing error is told before anything starts.
     pub(super) fn format(&self) -> Result<LogFormat, CliError> {
-        let (json, level) = match self.log.split_once(':') {
+        let (json, directives) = match self.log.split_once(':') {
             _ if self.log == "json" => (true, "info"),
-            Some(("json", level)) => (true, level),
+            Some(("json", directives)) => (true, directives),
             _ => (false, self.log.as_str()),
         };
-        let filter = || parsed(level);
-        Ok(LogFormat { json, to_stderr: filter()?, to_runs: filter()? })
-    }
-
-    /// Checks the level, so that a typing error is told before anything starts.
-    pub(super) fn filter(&self) -> Result<EnvFilter, CliError> {
-        parsed(&self.log)
+        // What is tried again is told by who tries.
+        let quiet = if directives.contains("object_store") { "" } else { ",object_store=warn" };
+        let directives = format!("{directives}{quiet}");
+        match EnvFilter::try_new(&directives) {
+            Ok(_) => Ok(LogFormat { json, directives }),
+            Err(error) => Err(CliError::new(code::USAGE, format!("--log {}: {error}", self.log))
+                .hint("levels are error, warn, info, debug and trace")),
+        }
     }
 }
 
-fn parsed(level: &str) -> Result<EnvFilter, CliError> {
-    EnvFilter::try_new(level).map_err(|error| {
-        CliError::new(code::USAGE, format!("--log {level}: {error}"))
-            .hint("levels are error, warn, info, debug and trace")
-    })
-}
-
-/// What a coordinator of many runs logs, and how.
+/// What to log, and how.
 #[derive(Debug)]
 pub(super) struct LogFormat {
     json: bool,
-    to_stderr: EnvFilter,
-    to_runs: EnvFilter,
+    directives: String,
+}
+
+impl LogFormat {
+    fn filter(&self) -> EnvFilter {
+        EnvFilter::new(&self.directives)
+    }
+
+    fn layer<S, W>(&self, to: W) -> impl Layer<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
+        let layer = fmt::layer().with_ansi(false).with_writer(to);
+        let layer = if self.json { layer.json().boxed() } else { layer.boxed() };
+        layer.with_filter(self.filter())
+    }
 }
 
 /// Starts logging to stderr, and to the logs of the runs in `home`.
-pub(super) fn start_serving(format: LogFormat, home: &Path) {
-    let LogFormat { json, to_stderr, to_runs } = format;
-    let stderr = fmt::layer().with_ansi(false).with_writer(io::stderr);
-    let stderr = if json { stderr.json().boxed() } else { stderr.boxed() };
+pub(super) fn start_serving(format: &LogFormat, home: &Path) {
     let layers = tracing_subscriber::registry()
-        .with(RunLogs::new(home).with_filter(to_runs))
-        .with(stderr.with_filter(to_stderr));
+        .with(RunLogs::new(home).with_filter(format.filter()))
+        .with(format.layer(io::stderr));
     // A second start in one process (tests) keeps the first one's subscriber.
     drop(layers.try_init());
 }
 
 /// Starts logging to `file` and, warnings only, to stderr.
-pub(super) fn start(filter: EnvFilter, file: &Path) -> io::Result<()> {
+pub(super) fn start(format: &LogFormat, file: &Path) -> io::Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(file)?;
-    let to_file = fmt::layer().with_ansi(false).with_writer(std::sync::Mutex::new(file)).with_filter(filter);
     let to_stderr = fmt::layer().event_format(ForPeople).with_ansi(false).with_writer(io::stderr);
     let to_stderr = to_stderr.with_filter(LevelFilter::WARN);
     // A second run in one process (tests) keeps the first one's subscriber.
+    let to_file = format.layer(std::sync::Mutex::new(file));
     drop(tracing_subscriber::registry().with(to_file).with(to_stderr).try_init());
     Ok(())
 }
@@ -124,6 +131,21 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn json_is_asked_for_alone_or_before_the_filter() {
+        let read = |log: &str| LogArgs { log: log.to_owned() }.format();
+        for (log, json, directives) in [
+            ("info", false, "info,object_store=warn"),
+            ("json", true, "info,object_store=warn"),
+            ("json:debug", true, "debug,object_store=warn"),
+            ("warn,object_store=debug", false, "warn,object_store=debug"),
+        ] {
+            let format = read(log).unwrap();
+            assert_eq!((format.json, &*format.directives), (json, directives), "{log}");
+        }
+        assert!(read("json:loud=loud").is_err());
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         return remote::resume(&coordinator, args.run.as_deref(), &asked, args.detach);
     }
     args.refuse_what_needs_a_coordinator()?;
-    let filter = args.log.filter()?;
+    let format = args.log.format()?;
     let home = args.home.open()?;
     let journal = home.journal()?;
     let name = match args.run {
@@ -102,7 +102,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
     let before = Serving::read(folder.path());
     let listener = args.cluster.listen(before.as_ref().map(|before| before.address))?;
     let worker_url = args.cluster.worker_url(&listener)?;
-    train::start_logging(filter, &folder)?;
+    train::start_logging(&format, &folder)?;
 
     again.bring_inputs(&home, &tell)?;
     let survivors = survivors(before.as_ref(), &worker_url, workers);

@@ -81,7 +81,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, CliError> {
     let home = args.home.open()?;
     let mut claim = home.claim()?;
     claim.say(&format!("process {}, at {address}", std::process::id())).map_err(anyhow::Error::from)?;
-    logging::start_serving(format, &home.path);
+    logging::start_serving(&format, &home.path);
     for warning in credentials.iter().flat_map(ServerCredentials::warnings) {
         tracing::warn!("{warning}");
     }

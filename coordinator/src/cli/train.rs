@@ -5,13 +5,12 @@ use std::path::Path;
 
 use clap::Args;
 use lockstep_core::{FailureKind, Outcome, Reject};
-use tracing_subscriber::EnvFilter;
 
 use super::cluster::ClusterArgs;
 use super::console::Console;
 use super::home::HomeArgs;
 use super::inputs::TellPerson;
-use super::logging::{self, LogArgs};
+use super::logging::{self, LogArgs, LogFormat};
 use super::sources::SourceArgs;
 use super::{CliError, code};
 use crate::freezing;
@@ -38,7 +37,7 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
-    let filter = args.log.filter()?;
+    let format = args.log.format()?;
     if let Some(name) = &args.name {
         RunFolder::path_of(Path::new(""), name)?;
     }
@@ -59,7 +58,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8, CliError> {
     show_what_trains(&recipe, draft.classes());
 
     let folder = draft.make_folder(&home)?;
-    start_logging(filter, &folder)?;
+    start_logging(&format, &folder)?;
     let begun = draft.begin(folder, started(&binary));
     let local = LocalPlan {
         bounds,
@@ -147,8 +146,8 @@ pub(super) fn started(binary: &WorkerBinary) -> Started {
 }
 
 /// To the run's own log.
-pub(super) fn start_logging(filter: EnvFilter, folder: &RunFolder) -> Result<(), CliError> {
-    logging::start(filter, &folder.log("coordinator"))
+pub(super) fn start_logging(format: &LogFormat, folder: &RunFolder) -> Result<(), CliError> {
+    logging::start(format, &folder.log("coordinator"))
         .map_err(|error| anyhow::Error::from(error).context("writing the run's folder").into())
 }
 
