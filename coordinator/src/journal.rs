@@ -115,6 +115,14 @@ impl Journal {
         Ok(Self { connection })
     }
 
+    /// In memory, with a run's rows as they are to be read.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_rows(run: &str, rows: &[String]) -> Result<Self, JournalError> {
+        let journal = Self::open(Path::new(":memory:"))?;
+        insert(&journal.connection, run, Time(0), rows)?;
+        Ok(journal)
+    }
+
     /// Appends entries in one transaction. They are durable when it returns.
     pub fn append(&mut self, run: &str, at: Time, entries: &[Entry]) -> Result<(), JournalError> {
         let transaction = self.connection.transaction()?;

@@ -42,6 +42,9 @@ pub mod trained;
 pub mod chaos;
 pub mod cli;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 mod durable;
 mod nearest;
 

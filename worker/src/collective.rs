@@ -30,5 +30,8 @@ pub use mesh::TcpMesh;
 pub use tcp::{Listener, Membership};
 pub use tree::{TreeError, TreeSum, tops};
 
+#[cfg(any(test, fuzzing))]
+pub mod astray;
+
 #[cfg(test)]
 mod tests;

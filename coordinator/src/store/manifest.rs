@@ -57,11 +57,15 @@ pub(super) enum Fault {
 impl Manifest {
     /// The text of the file.
     pub(crate) fn seal(&self) -> serde_json::Result<Vec<u8>> {
-        let mut text = serde_json::to_vec_pretty(self)?;
+        serde_json::to_vec_pretty(self).map(Self::sealed)
+    }
+
+    /// A text with the seal in place of its end.
+    pub(crate) fn sealed(mut text: Vec<u8>) -> Vec<u8> {
         let digest = hex::encode(Sha256::digest(&text));
-        text.truncate(text.len() - END.len());
+        text.truncate(text.len().saturating_sub(END.len()));
         text.extend([SEAL.0, &digest, SEAL.1].concat().into_bytes());
-        Ok(text)
+        text
     }
 
     /// Reads what [`Self::seal`] has written, and nothing that differs from it in a single bit.
@@ -86,7 +90,7 @@ impl Manifest {
 
     /// Of all files.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.size_bytes).sum()
+        self.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size_bytes))
     }
 
     /// The same checkpoint, whichever release wrote it.

@@ -1,43 +1,11 @@
 //! What a member that has gone astray may send: whatever it announces, nothing is taken on its word.
 
-use std::net::{Shutdown, TcpListener};
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::super::MAX_PAYLOAD_BYTES;
+use super::super::astray::{Operation, faced_with, frames};
 use super::super::frame::{Header, Kind};
-use super::super::sharing::Met;
 use super::*;
-
-/// A member of two, and the bare connection that stands for the other.
-fn opposite() -> (TcpMesh, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let stream = Arc::new(listener.accept().unwrap().0);
-    let group = Group::new(0, 2, vec![0..1, 1..2]).unwrap();
-    (TcpMesh::new(group, vec![None, Some(Met { stream, region: None })], None, Cancel::new()), other)
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Operation {
-    Gather,
-    Sum,
-    State,
-}
-
-/// What becomes of an operation in which the other sends this and no more.
-fn faced_with(sent: &[u8], operation: Operation) -> Result<(), CollectiveError> {
-    let (mut mesh, mut other) = opposite();
-    other.write_all(sent).unwrap();
-    // It still takes what it is sent, so that only what it has said counts.
-    other.shutdown(Shutdown::Write).unwrap();
-    match operation {
-        Operation::Gather => mesh.all_gather(b"own").map(drop),
-        Operation::Sum => mesh.all_reduce(&[&[1.0; 100]], &mut [0.0; 100]),
-        Operation::State => mesh.send_state(1, &[0], &[]).map(drop),
-    }
-}
 
 #[test]
 fn a_payload_is_refused_by_its_announced_size() {
@@ -96,5 +64,15 @@ proptest! {
             && (header.kind, sequence) == (Kind::PAYLOAD, 1)
             && sent.len() as u64 >= length.saturating_add(24);
         prop_assert_eq!(faced_with(&sent, operation).is_ok(), is_a_whole_payload);
+    }
+}
+
+#[test]
+fn what_a_fuzzer_found_worth_keeping_is_taken_or_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/seeds/frames");
+    let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!seeds.is_empty(), "{folder} is empty");
+    for seed in seeds {
+        frames(&std::fs::read(seed).unwrap());
     }
 }

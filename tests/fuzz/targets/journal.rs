@@ -1,0 +1,5 @@
+//! See `lockstep_coordinator::fuzz::journal`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lockstep_coordinator::fuzz::journal(data));
