@@ -20,9 +20,10 @@ cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step 'an S3 server for the tests'
 tests/system/s3-server.sh
 step 'tests'
-cargo test --workspace --locked --quiet
+cargo test --workspace --locked --quiet --no-fail-fast
 step "the bench's arithmetic"
 PYTHONPATH=tests/bench python3 -m unittest discover --quiet -s tests/bench/side_by_side -t tests/bench
-step 'deployment files'
-tests/containers/run.sh files
+step 'deployment files, networks and containers'
+cargo build --workspace --bins --locked --quiet
+LOCKSTEP_BIN=target/debug tests/containers/run.sh
 step 'passed'

@@ -49,7 +49,7 @@ of_binaries() {
 for part in "$@"; do
   case $part in
     files) files ;;
-    slurm | networks | cluster) of_binaries "$part" ;;
+    slurm | networks | attacks | cluster) of_binaries "$part" ;;
     *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done

@@ -108,7 +108,8 @@ impl History {
     /// As many epochs as `select.patience` went by without improvement.
     pub fn is_out_of_patience(&self) -> bool {
         let patience = self.spec.select.patience as usize;
-        let since_best = self.best().map_or(0, |best| self.rows.len().saturating_sub(best.epoch.0 as usize + 1));
+        let since_best =
+            self.best().map_or(0, |best| self.rows.len().saturating_sub(best.epoch.0 as usize + 1));
         patience > 0 && since_best >= patience
     }
 

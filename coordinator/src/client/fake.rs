@@ -90,7 +90,7 @@ impl Coordinator {
 
 /// The coordinator at `url`, on loopback.
 pub(crate) fn remote(url: &str) -> Remote {
-    RemoteArgs { coordinator: Some(url.to_owned()), ..RemoteArgs::default() }.resolve().unwrap()
+    RemoteArgs { coordinator: Some(url.to_owned()), ..RemoteArgs::default() }.alone().unwrap()
 }
 
 struct Service {

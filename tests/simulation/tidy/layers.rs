@@ -18,9 +18,10 @@ const CONTRACT_READERS: [&str; 7] = [
     "worker/src/client",
 ];
 
-/// Who may hold the state machine: prepare creates it, and launch hands it to the driver, its owner.
-const RUN_HOLDERS: [&str; 3] =
-    ["coordinator/src/driver", "coordinator/src/launch", "coordinator/src/prepare"];
+/// Who may hold the state machine: prepare creates it, and launch hands it to the driver, its owner. A fuzzer has it read what
+/// no journal says.
+const RUN_HOLDERS: [&str; 4] =
+    ["coordinator/src/driver", "coordinator/src/fuzz", "coordinator/src/launch", "coordinator/src/prepare"];
 
 #[test]
 fn the_core_needs_serde_and_thiserror_alone() {
