@@ -4,6 +4,7 @@
 //! Each verb is a function of a connected client and its arguments that gives what is to be printed; only [`ask`] and
 //! the `run` functions know of sockets, signals and this process's streams, so tests speak with a coordinator of their own.
 
+mod again;
 mod drain;
 mod fetch;
 mod logs;

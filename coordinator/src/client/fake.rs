@@ -181,16 +181,18 @@ impl RunService for Service {
         request: Request<pb::ReadLogsRequest>,
     ) -> Result<Response<Self::ReadLogsStream>, Status> {
         let mut state = self.state()?;
-        let pb::ReadLogsRequest { run, worker, follow, tail } = request.into_inner();
+        let pb::ReadLogsRequest { run, worker, follow, tail, after } = request.into_inner();
         state.run(&run)?;
         let worker = Some(worker).filter(|worker| !worker.is_empty());
         let wanted = |chunk: &&LogChunk| worker.as_ref().is_none_or(|worker| *worker == chunk.source);
-        let chunks: Vec<LogChunk> = state.logs.iter().filter(wanted).cloned().collect();
+        let mut chunks: Vec<LogChunk> = state.logs.iter().filter(wanted).cloned().collect();
         if chunks.is_empty() {
             return Err(Status::not_found("there is no such log"));
         }
-        state.log_requests.push(LogRequest { run, worker, follow, tail: Some(tail) });
-        let message = |LogChunk { source, lines }| Ok(pb::ReadLogsResponse { source, lines });
+        chunks.retain(|chunk| after.get(&chunk.source).is_none_or(|read| *read < chunk.read_bytes));
+        state.log_requests.push(LogRequest { run, worker, follow, tail: Some(tail), after });
+        let message =
+            |LogChunk { source, lines, read_bytes }| Ok(pb::ReadLogsResponse { source, lines, read_bytes });
         Ok(Response::new(Box::pin(stream::iter(chunks.into_iter().map(message)))))
     }
 

@@ -1,5 +1,7 @@
 //! What a coordinator tells for as long as somebody listens: a run's course, its logs.
 
+use std::collections::HashMap;
+
 use lockstep_proto::v1 as pb;
 use tonic::Streaming;
 
@@ -38,6 +40,8 @@ pub struct LogRequest {
     pub follow: bool,
     /// Begin with the last so many lines; none: with the first.
     pub tail: Option<u32>,
+    /// By source, in place of `tail`: bytes of it that were read before.
+    pub after: HashMap<String, u64>,
 }
 
 impl From<LogRequest> for pb::ReadLogsRequest {
@@ -47,6 +51,7 @@ impl From<LogRequest> for pb::ReadLogsRequest {
             worker: request.worker.unwrap_or_default(),
             follow: request.follow,
             tail: request.tail.unwrap_or_default(),
+            after: request.after,
         }
     }
 }
@@ -57,6 +62,8 @@ pub struct LogChunk {
     /// A worker's name, or `coordinator`.
     pub source: String,
     pub lines: String,
+    /// Of the source, up to the end of these lines.
+    pub read_bytes: u64,
 }
 
 /// A run's logs.
@@ -75,6 +82,10 @@ impl LogLines {
     pub async fn next(&mut self) -> Result<Option<LogChunk>, RemoteError> {
         let message = self.messages.message().await;
         let message = message.map_err(|status| self.client.explain(&status))?;
-        Ok(message.map(|pb::ReadLogsResponse { source, lines }| LogChunk { source, lines }))
+        Ok(message.map(|pb::ReadLogsResponse { source, lines, read_bytes }| LogChunk {
+            source,
+            lines,
+            read_bytes,
+        }))
     }
 }

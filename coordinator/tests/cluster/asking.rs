@@ -1,5 +1,7 @@
 //! What people ask, and what they are told.
 
+use std::collections::HashMap;
+
 use lockstep_proto::v1 as pb;
 use lockstep_proto::v1::RunState;
 use tonic::Code;
@@ -109,6 +111,7 @@ async fn logs_are_followed_until_the_run_is_over() {
         worker: worker.into(),
         follow,
         tail,
+        after: HashMap::new(),
     };
     let followed = client.service.read_logs(request("", true, 0)).await.unwrap().into_inner();
     let _worker = server.worker("worker-0");
@@ -127,6 +130,9 @@ async fn logs_are_followed_until_the_run_is_over() {
     assert_eq!(client.run("run").await.state(), RunState::Done);
     let again = client.service.read_logs(request("worker-0", false, 1)).await.unwrap().into_inner();
     assert_eq!(read(again).await, expected);
+    let after = [("worker-0".to_owned(), expected[0].1.len() as u64)].into();
+    let rest = pb::ReadLogsRequest { after, ..request("worker-0", false, 0) };
+    assert_eq!(read(client.service.read_logs(rest).await.unwrap().into_inner()).await, []);
     assert_eq!(code(client.service.read_logs(request("worker-9", false, 0)).await).0, Code::NotFound);
     for trick in ["../events", "a/b", ".x"] {
         let refused = code(client.service.read_logs(request(trick, false, 0)).await).0;

@@ -7,12 +7,17 @@ mod telling;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use clap::Parser;
 
 use super::CliError;
+use super::again::Patience;
 use crate::client::fake::{Coordinator, State};
 use crate::client::{RunClient, RunSummary};
+
+/// So long that only a try that fails at once fits often into a test.
+const SOON: Patience = Patience { every: Duration::from_millis(1), tries: 3 };
 
 /// What a stream was given.
 #[derive(Debug, Clone, Default)]

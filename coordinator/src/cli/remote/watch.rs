@@ -1,24 +1,21 @@
 //! `lockstep watch`: a run's course until its end, from whatever it is at. `submit` and `resume` watch the same way.
 //!
-//! A coordinator that is restarted comes back in a while, and its runs have gone on: so a connection that breaks is made
-//! again, and only one that stays away ends the watching.
+//! A connection that breaks is made again (`again`), and only a coordinator that stays away ends the watching.
 
 mod course;
 mod screen;
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _};
-use std::time::Duration;
 
 use clap::Args;
 use tokio::signal;
-use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{ask, refusal, words};
-use crate::cli::console::duration;
+use super::again::{Again, Broken, Patience};
+use super::{ask, words};
 use crate::cli::{CliError, code};
 use crate::client::{FailureKind, RunClient, RunState, RunSummary};
-use crate::credentials::client::{RemoteArgs, RemoteError};
+use crate::credentials::client::RemoteArgs;
 
 pub(super) use self::screen::Screen;
 
@@ -38,21 +35,6 @@ pub(in crate::cli) struct WatchArgs {
     json: bool,
     #[command(flatten)]
     remote: RemoteArgs,
-}
-
-/// How long a coordinator that was there may be away.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// Between two tries.
-    pub(super) every: Duration,
-    pub(super) tries: u32,
-}
-
-/// Ten minutes: what a machine takes to start again, and a person to notice.
-impl Default for Patience {
-    fn default() -> Self {
-        Self { every: Duration::from_secs(2), tries: 300 }
-    }
 }
 
 /// How the watching ended.
@@ -105,54 +87,20 @@ async fn to_the_end(
     screen: &mut Screen,
     patience: Patience,
 ) -> Result<RunSummary, CliError> {
-    let mut pauses = interval(patience.every);
-    pauses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pauses.tick().await; // the first one comes at once
-    let (mut client, mut tries) = (client.clone(), None);
+    let (mut client, mut again) = (client.clone(), Again::new(patience).await);
     loop {
-        let (seen, error) = match listen(&client, run, screen).await {
+        match listen(&client, run, screen).await {
             Ok(summary) => return Ok(summary),
-            Err(broken) => broken,
-        };
-        if seen && refusal::is_passing(&error) {
-            screen.note(&format!("{error}; trying again for {}", duration(patience.every * patience.tries)));
-            tries = Some(patience.tries);
-        }
-        // Somebody who never answered is not waited for.
-        let Some(tries) = &mut tries else { return Err(refusal::of_run(&client, run, error).await) };
-        client = back(&client, run, error, tries, &mut pauses).await?;
-    }
-}
-
-/// The coordinator again, as soon as it answers.
-async fn back(
-    client: &RunClient,
-    run: &str,
-    mut error: RemoteError,
-    tries: &mut u32,
-    pauses: &mut Interval,
-) -> Result<RunClient, CliError> {
-    while refusal::is_passing(&error) && *tries > 0 {
-        *tries -= 1;
-        pauses.tick().await;
-        match client.again().await {
-            Ok(client) => return Ok(client),
-            Err(again) => error = again,
+            Err(broken) => {
+                client = again.connect(&client, ("watch", run), broken, |told| screen.note(told)).await?;
+            }
         }
     }
-    let is_away = refusal::is_passing(&error);
-    let error = refusal::of_run(client, run, error).await;
-    let goes_on = format!("the run may go on all the same: `lockstep watch {run}` when it is back");
-    Err(if is_away { error.hint(goes_on) } else { error })
 }
 
 /// One connection's worth of watching: the run at its end, or whether anything was heard and why nothing more is.
-async fn listen(
-    client: &RunClient,
-    run: &str,
-    screen: &mut Screen,
-) -> Result<RunSummary, (bool, RemoteError)> {
-    let mut watch = client.watch(run).await.map_err(|error| (false, error))?;
+async fn listen(client: &RunClient, run: &str, screen: &mut Screen) -> Result<RunSummary, Broken> {
+    let mut watch = client.watch(run).await.map_err(|error| Broken::new(false, error))?;
     let mut seen = false;
     loop {
         match watch.next().await {
@@ -163,11 +111,8 @@ async fn listen(
                     return Ok(summary);
                 }
             }
-            Ok(None) => {
-                let why = "it has closed the connection".into();
-                return Err((seen, RemoteError::Unreachable { url: client.url(), why }));
-            }
-            Err(error) => return Err((seen, error)),
+            Ok(None) => return Err(Broken::closed(client, seen)),
+            Err(error) => return Err(Broken::new(seen, error)),
         }
     }
 }

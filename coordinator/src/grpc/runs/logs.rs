@@ -35,7 +35,7 @@ const SOURCES_MAX: usize = 10_000;
 type Answers = ReceiverStream<Result<pb::ReadLogsResponse, Status>>;
 
 pub(super) async fn read(cluster: &ClusterHandle, request: pb::ReadLogsRequest) -> Result<Answers, Status> {
-    let pb::ReadLogsRequest { run, worker, follow, tail } = request;
+    let pb::ReadLogsRequest { run, worker, follow, tail, after } = request;
     let run = RunName(run);
     if worker.contains(['/', '\\']) || worker.starts_with('.') {
         return Err(Status::invalid_argument(format!("`{}` is no worker's name", worker.escape_debug())));
@@ -44,7 +44,8 @@ pub(super) async fn read(cluster: &ClusterHandle, request: pb::ReadLogsRequest) 
     let watched = if follow { cluster.watch(&run).await.map_err(refused)? } else { None };
     let (answers, stream) = mpsc::channel(AHEAD);
     let worker = (!worker.is_empty()).then_some(worker);
-    let reader = Reader { folder, worker, tail: tail as usize, sources: BTreeMap::new(), answers };
+    let sources = after.into_iter().take(SOURCES_MAX).collect();
+    let reader = Reader { folder, worker, tail: tail as usize, sources, answers };
     if !follow
         && let Some(worker) = &reader.worker
         && !reader.folder.join(format!("{worker}.log")).is_file()
@@ -129,14 +130,14 @@ impl Reader {
             None => tail::start(&mut file, self.tail)?,
         };
         file.seek(SeekFrom::Start(at))?;
-        let read = self.send(name, &mut file, is_last)?;
+        let read = self.send(name, at, &mut file, is_last)?;
         self.sources.insert(name.to_owned(), at + read);
         Ok(())
     }
 
     /// Whole lines, as many as fit into an answer; a longer line is broken. A last line without an end waits for it, unless
     /// there will be none. Returns the bytes that were sent.
-    fn send(&self, name: &str, file: &mut File, is_last: bool) -> io::Result<u64> {
+    fn send(&self, name: &str, at: u64, file: &mut File, is_last: bool) -> io::Result<u64> {
         let mut sent = 0;
         let mut buffer = Vec::new();
         loop {
@@ -154,7 +155,8 @@ impl Reader {
             if !lines.ends_with('\n') {
                 lines.push('\n');
             }
-            let answer = pb::ReadLogsResponse { source: name.to_owned(), lines };
+            let read_bytes = at + sent + whole as u64;
+            let answer = pb::ReadLogsResponse { source: name.to_owned(), lines, read_bytes };
             if self.answers.blocking_send(Ok(answer)).is_err() {
                 return Ok(sent);
             }

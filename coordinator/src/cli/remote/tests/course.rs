@@ -1,16 +1,12 @@
 //! Watching: its lines, how it ends, and that a coordinator which is started again does not end it.
 
 use std::future::{pending, ready};
-use std::time::Duration;
 
-use super::{Written, start, told};
-use crate::cli::remote::watch::{Patience, Screen, Watched, conclude, follow};
+use super::{SOON, Written, start, told};
+use crate::cli::remote::watch::{Screen, Watched, conclude, follow};
 use crate::cli::{CliError, code};
 use crate::client::fake::{self, Coordinator, State, WatchEnd};
 use crate::client::{FailureKind, RunClient, RunState, RunSummary};
-
-/// So long that only a try that fails at once fits often into a test.
-const SOON: Patience = Patience { every: Duration::from_millis(1), tries: 3 };
 
 fn queued() -> RunSummary {
     let waits_for = "waits for 1 more worker (0 of 1 is free)".into();

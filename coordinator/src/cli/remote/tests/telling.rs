@@ -1,8 +1,10 @@
 //! One run's status, its logs, and its way back into the queue.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
-use super::{Written, start, told, typed, with_runs};
+use super::{SOON, Written, start, told, typed, with_runs};
 use crate::cli::cluster::Workers;
 use crate::cli::code;
 use crate::cli::remote::logs::{LogsArgs, logs};
@@ -80,9 +82,13 @@ async fn a_run_that_has_begun_is_told_of_in_the_words_of_a_local_one() {
 }
 
 fn with_logs() -> State {
-    let chunk = |source: &str, lines: &str| LogChunk { source: source.into(), lines: lines.into() };
+    let chunk = |source: &str, lines: &str| LogChunk {
+        source: source.into(),
+        lines: lines.into(),
+        read_bytes: lines.len() as u64,
+    };
     State {
-        runs: vec![fake::run("first", RunState::Running)],
+        runs: vec![fake::run("first", RunState::Done)],
         logs: vec![chunk("coordinator", "begins\n"), chunk("w-1", "step 1\nstep 2\n")],
         ..State::default()
     }
@@ -92,24 +98,37 @@ fn with_logs() -> State {
 async fn logs_are_copied_each_line_with_its_source() {
     let (coordinator, client) = start(with_logs()).await;
     let mut out = Written::default();
-    assert_eq!(logs(&client, &typed::<LogsArgs>("first"), &mut out).await, Ok(0));
+    assert_eq!(logs(&client, &typed::<LogsArgs>("first"), SOON, &mut out).await, Ok(0));
     assert_eq!(out.text(), "coordinator  | begins\nw-1          | step 1\nw-1          | step 2\n");
     let mut out = Written::default();
     let args = typed::<LogsArgs>("first -f --worker w-1 --tail 2");
-    assert_eq!(logs(&client, &args, &mut out).await, Ok(0));
+    assert_eq!(logs(&client, &args, SOON, &mut out).await, Ok(0));
     assert_eq!(out.text(), "step 1\nstep 2\n");
     let (run, worker) = ("first".into(), Some("w-1".into()));
-    let asked = LogRequest { run, worker, follow: true, tail: Some(2) };
+    let asked = LogRequest { run, worker, follow: true, tail: Some(2), after: HashMap::new() };
     assert_eq!(coordinator.state.lock().unwrap().log_requests.last(), Some(&asked));
+}
+
+#[tokio::test]
+async fn who_follows_goes_on_where_the_coordinator_went_away_and_hears_no_line_twice() {
+    let (coordinator, client) = start(with_logs()).await;
+    coordinator.state.lock().unwrap().runs[0].state = RunState::Running;
+    let mut out = Written::default();
+    let (code, text) = told(logs(&client, &typed::<LogsArgs>("first -f"), SOON, &mut out).await);
+    assert!(code == code::CLUSTER && text.contains("`lockstep logs --follow first`"), "{text}");
+    assert_eq!(out.text().matches("step 1").count(), 1, "{}", out.text());
+    let requests = coordinator.state.lock().unwrap().log_requests.clone();
+    assert_eq!((requests.len(), &requests[0].after), (1 + SOON.tries as usize, &HashMap::new()));
+    assert_eq!(requests[1].after, [("coordinator".to_owned(), 7), ("w-1".to_owned(), 14)].into());
 }
 
 #[tokio::test]
 async fn a_log_that_is_not_there_tells_whether_the_run_or_the_worker_is_meant() {
     let (_coordinator, client) = start(with_logs()).await;
-    let (code, text) = told(logs(&client, &typed::<LogsArgs>("fist"), &mut Written::default()).await);
+    let (code, text) = told(logs(&client, &typed::<LogsArgs>("fist"), SOON, &mut Written::default()).await);
     assert!(code == code::USAGE && text.contains("did you mean `first`?"), "{text}");
     let args = typed::<LogsArgs>("first --worker w-9");
-    let (code, text) = told(logs(&client, &args, &mut Written::default()).await);
+    let (code, text) = told(logs(&client, &args, SOON, &mut Written::default()).await);
     assert!(code == code::USAGE && text.contains("without --worker"), "{text}");
 }
 
@@ -125,7 +144,7 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
         }
     }
     let (_coordinator, client) = start(with_logs()).await;
-    assert_eq!(logs(&client, &typed::<LogsArgs>("first"), &mut Closed).await, Ok(0));
+    assert_eq!(logs(&client, &typed::<LogsArgs>("first"), SOON, &mut Closed).await, Ok(0));
 }
 
 #[tokio::test]
