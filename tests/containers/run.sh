@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Checks what lies in deploy/ for containers, Kubernetes, Slurm and systemd.
 #
-#   tests/containers/run.sh [files|slurm|networks|cluster]...     default: all
+#   tests/containers/run.sh [files|slurm|networks|attacks|cluster]...     default: all
 #
 # files    schemas, and that files agree with each other; seconds. What needs a tool that is not here is skipped, and says so
 # slurm    the batch script with a stand-in for Slurm's own commands; a minute
 # networks hosts in network namespaces, with latency, losses and partitions between them; minutes. Skipped, with a word, for
 #          users who may not make any
+# attacks  strangers at every port of a cluster that trains: slow ones, garbage, oversized frames; a minute
 # cluster  builds the images, starts deploy/compose.yaml, disturbs a run and compares its weights with this host's; minutes.
 #          Skipped, with a word, where no Docker engine answers
 #
@@ -45,11 +46,11 @@ of_binaries() {
   tests python3 -m unittest discover --verbose --failfast --start-directory "tests/containers/$1" --top-level-directory tests/containers
 }
 
-[ $# -gt 0 ] || set -- files slurm networks cluster
+[ $# -gt 0 ] || set -- files slurm networks attacks cluster
 for part in "$@"; do
   case $part in
     files) files ;;
     slurm | networks | attacks | cluster) of_binaries "$part" ;;
-    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done

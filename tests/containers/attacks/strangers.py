@@ -6,12 +6,14 @@ Each is a coroutine that attacks one address of this machine until it is cancell
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 # Connections of a slow one at a time: more than a host may have.
 SLOW = 48
 SLOW_BYTE_S = 0.5
+# Not the address of those who may ask: what one host takes up is limited.
+STRANGER = "127.0.0.66"
 LOUD_EVERY_S = 0.05
 
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
@@ -40,7 +42,8 @@ def trusting() -> ssl.SSLContext:
 
 
 async def opened(port: Port, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port.number, ssl=tls), 5)
+    opening = asyncio.open_connection("127.0.0.1", port.number, ssl=tls, local_addr=(STRANGER, 0))
+    return await asyncio.wait_for(opening, 5)
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:
@@ -49,6 +52,22 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         await asyncio.wait_for(writer.wait_closed(), 1)
     except (OSError, asyncio.TimeoutError):
         pass
+
+
+async def all_of(strangers: list[Coroutine[None, None, None]]) -> None:
+    tasks = [asyncio.create_task(stranger) for stranger in strangers]
+    try:
+        await asyncio.wait(tasks)
+    finally:
+        await end(tasks)
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        # One that waits with a limit of time may miss it.
+        _, tasks = await asyncio.wait(tasks, timeout=1)
 
 
 async def one_slow(port: Port, words: bytes, tls: ssl.SSLContext | None) -> None:
@@ -70,12 +89,12 @@ async def one_slow(port: Port, words: bytes, tls: ssl.SSLContext | None) -> None
 
 async def slow(port: Port) -> None:
     """Slow-loris: many connections that never come to the point."""
-    await asyncio.gather(*[one_slow(port, port.slowly, None) for _ in range(SLOW)])
+    await all_of([one_slow(port, port.slowly, None) for _ in range(SLOW)])
 
 
 async def slow_inside(port: Port) -> None:
     """The same, after a handshake without a credential."""
-    await asyncio.gather(*[one_slow(port, HTTP2, trusting() if port.tls else None) for _ in range(SLOW)])
+    await all_of([one_slow(port, HTTP2, trusting() if port.tls else None) for _ in range(SLOW)])
 
 
 async def sends(port: Port, what: Callable[[], bytes], tls: bool) -> None:

@@ -1,12 +1,15 @@
 """All ports of a cluster under attack by turns while it trains: its speed, its weights, and what it says of it.
 
-    LOCKSTEP_SLOWED_MAX  how much slower training may be under attack, as a ratio (default 1.25: machines of tests are noisy,
-                         and attackers and workers share their cores here)
+Workers have one core, coordinator and strangers the others, as if those came from elsewhere.
+
+    LOCKSTEP_SLOWED_MAX       how much slower training may be under attack, as a ratio (default 1.25: machines of tests are noisy)
+    LOCKSTEP_ATTACKED_EPOCHS  how long it is trained (default 12; for a figure to tell others more, and nothing else running)
 """
 
 import asyncio
 import os
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -22,15 +25,16 @@ import alone
 from client import Client
 from host import ROOT, binaries, called, wait_until
 
-from .strangers import ATTACKS, CLIENT_HELLO, HTTP1, Port
+from .strangers import ATTACKS, CLIENT_HELLO, HTTP1, Port, end
 
-EPOCHS = int(os.environ.get("LOCKSTEP_ATTACKED_EPOCHS", "40"))
-RECIPE = [str(ROOT / "deploy/recipes/demo.toml"), "--set", "shards=2", "--set", "data.train=500", "--set", "data.test=100",
+EPOCHS = int(os.environ.get("LOCKSTEP_ATTACKED_EPOCHS", "12"))
+RECIPE = [str(ROOT / "deploy/recipes/demo.toml"), "--set", "shards=2", "--set", "data.train=300", "--set", "data.test=100",
           "--set", f"epochs={EPOCHS}", "--set", f"schedule.t_max={EPOCHS}"]
 SLOWED_MAX = float(os.environ.get("LOCKSTEP_SLOWED_MAX", "1.25"))
 WORKERS = ["one", "two"]
+CORES = sorted(os.sched_getaffinity(0))
 # So long it is quiet, and so long attacked, by turns.
-TURN_S = 3.0
+TURN_S = 4.0
 TRAINED = re.compile(r"^(\S+Z) .*: epoch trained epoch=(\d+) .*train_ms=(\d+)", re.MULTILINE)
 
 
@@ -51,13 +55,12 @@ class Strangers:
         self.thread.start()
 
     async def attack(self) -> None:
+        os.sched_setaffinity(0, CORES[1:] or CORES)  # this thread
         while not self.ending.is_set():
             began = time.time()
             attackers = [asyncio.create_task(attack(port)) for port in self.ports for attack in ATTACKS.values()]
             await asyncio.sleep(TURN_S)
-            for attacker in attackers:
-                attacker.cancel()
-            await asyncio.gather(*attackers, return_exceptions=True)
+            await end(attackers)
             self.turns.append((began, time.time()))
             await asyncio.sleep(TURN_S)
 
@@ -72,6 +75,7 @@ class Strangers:
         return True if share > 0.9 else False if share < 0.1 else None
 
 
+@unittest.skipUnless(shutil.which("taskset"), "taskset is not installed")
 class Attacks(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -98,8 +102,9 @@ class Attacks(unittest.TestCase):
         })
 
     def start(self, name: str, *command: str) -> None:
+        cores = [str(core) for core in (CORES[:1] if name in WORKERS else CORES[1:] or CORES)]
         with (self.logs / name).open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            process = subprocess.Popen(["taskset", "--cpu-list", ",".join(cores), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        env={**os.environ, "OMP_NUM_THREADS": "1"})
         self.addCleanup(lambda: (process.kill(), process.wait()))
 
