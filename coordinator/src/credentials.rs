@@ -17,6 +17,7 @@ mod gate;
 mod identity;
 mod peer;
 mod refusals;
+mod renewal;
 mod server;
 mod token;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
 
@@ -14,9 +14,10 @@ use crate::driver::now;
 use crate::prune::{Policy, PruneError, Pruned, prune};
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["older_than", "keep"]).required(true).multiple(true)))]
 pub(super) struct PruneArgs {
     /// Those that ended so long ago, and cached activations unused for as long: 90m, 12h, 30d, 8w
-    #[arg(long, value_name = "AGE", value_parser = age, required_unless_present = "keep")]
+    #[arg(long, value_name = "AGE", value_parser = age)]
     older_than: Option<Duration>,
     /// The newest N stay, however old
     #[arg(long, value_name = "N")]

@@ -1,10 +1,10 @@
-//! `lockstep resume`: a run of this machine here, one of a standing coordinator there. Here: find the run and whoever of its workers lives, and go on: with them where they are, else from the
-//! newest checkpoint that is whole.
+//! `lockstep resume`: a run of this machine here, one of a standing coordinator there. Here: find the run and whoever of its
+//! workers lives, and go on: with them where they are, else from the newest checkpoint that is whole.
 
 use std::collections::BTreeSet;
 
 use clap::Args;
-use lockstep_core::{History, MemberEntry, WorkerName};
+use lockstep_core::{History, MemberEntry, RunName, WorkerName};
 
 use super::cluster::{ClusterArgs, Workers};
 use super::home::HomeArgs;
@@ -13,8 +13,9 @@ use super::logging::LogArgs;
 use super::remote::{self, NeedsArgs, RemoteResume};
 use super::train;
 use super::{CliError, code};
+use crate::cluster::Past;
 use crate::credentials::client::RemoteArgs;
-use crate::home::Home;
+use crate::home::{Home, HomeError};
 use crate::journal::Journal;
 use crate::launch::{Launch, LocalPlan};
 use crate::local::{Survivor, WorkerBinary};
@@ -90,6 +91,7 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         Some(name) => name,
         None => newest(&journal, &home)?,
     };
+    refuse_what_is_a_clusters(&home, &name)?;
     let folder = RunFolder::open(&home.path, &name)?;
     let tell = TellPerson::default();
     let again = Again::new(&name, prepare::history(&journal, &name)?, args.epochs, &tell)?;
@@ -121,6 +123,17 @@ pub(super) fn run(args: ResumeArgs) -> Result<u8, CliError> {
         survivors,
     };
     train::start(Launch { begun, home, expected, listener, workers: local }, &recipe)
+}
+
+/// What a coordinator of this home has in its queue is not taken from it.
+fn refuse_what_is_a_clusters(home: &Home, name: &str) -> Result<(), CliError> {
+    let Err(served @ HomeError::Served { .. }) = home.claim() else { return Ok(()) };
+    if !Past::open(home)?.is_a_clusters(&RunName(name.to_owned()))? {
+        return Ok(());
+    }
+    Err(CliError::new(code::CLUSTER, format!("run {name} is in the hands of a coordinator: {served}")).hint(
+        format!("ask that one (`lockstep watch {name} --coordinator URL`), or stop the run there first"),
+    ))
 }
 
 pub(super) fn newest(journal: &Journal, home: &Home) -> Result<String, CliError> {

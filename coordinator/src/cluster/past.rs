@@ -88,6 +88,11 @@ impl Past {
         Ok(self.archive.get(run)?.is_some() || self.journal.knows(&run.0)?)
     }
 
+    /// Whether a run is in a cluster's queue, or under way there.
+    pub fn is_a_clusters(&self, run: &RunName) -> Result<bool, JournalError> {
+        Ok(self.archive.get(run)?.is_some_and(|record| !record.stage.is_over()))
+    }
+
     /// A run that no cluster has, if it is over.
     fn local(&self, run: &RunName) -> Result<Option<PastRun>, JournalError> {
         let entries = self.journal.entries_with_times(&run.0)?;

@@ -1,8 +1,8 @@
 //! What a coordinator that others reach needs: its certificate, the authority that its clients' were issued by, and the
-//! key of the tokens. Read once, at the start: a renewed certificate counts from the next start on.
+//! key of the tokens. The key is read once, at the start; certificates are renewed while it stands (`renewal`).
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use super::error::CredentialError;
 use super::folder::{looseness, read, read_secret};
 use super::gate::Gate;
 use super::refusals::Refusals;
+use super::renewal::Renewal;
 use super::token::TokenKey;
 
 /// A certificate that ends so soon is worth a word.
@@ -29,6 +30,7 @@ const ALPN: &[u8] = b"h2";
 /// TLS and tokens of a coordinator.
 #[derive(Clone)]
 pub struct ServerCredentials {
+    folder: PathBuf,
     tls: Arc<ServerConfig>,
     tokens: Option<TokenKey>,
     certificate: Certificate,
@@ -58,7 +60,7 @@ impl ServerCredentials {
             (days < RENEW_DAYS).then(|| format!("{} expires in {days} days: {renew}", cert_path.display()));
         let loose = [key_path, &token_path].into_iter().filter_map(|path| looseness(path));
         let warnings = soon.into_iter().chain(loose).collect();
-        Ok(Self { tls: Arc::new(tls), tokens, certificate, warnings })
+        Ok(Self { folder: folder.to_owned(), tls: Arc::new(tls), tokens, certificate, warnings })
     }
 
     /// What its owner should see to, though it works.
@@ -73,8 +75,12 @@ impl ServerCredentials {
         &self.certificate
     }
 
-    pub(crate) fn tls(&self) -> Arc<ServerConfig> {
+    pub(super) fn tls(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.tls)
+    }
+
+    pub(crate) fn renewal(&self) -> Renewal {
+        Renewal::new(self.folder.clone(), self.tls())
     }
 
     pub(crate) fn gate(&self, refusals: Arc<Refusals>) -> Gate {

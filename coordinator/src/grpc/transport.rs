@@ -52,6 +52,9 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// thousand workers that come back at once are served one after another.
 const PROOF_PATIENCE: Duration = Duration::from_secs(20);
 
+/// A renewed certificate is in use so soon; the old one is good for days then.
+const RENEWAL_LOOKS: Duration = Duration::from_secs(30);
+
 /// How long a stream that somebody sends may stand still where the next message is due.
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -66,6 +69,8 @@ pub(crate) struct Limits {
     unproven_per_host: usize,
     handshake: Duration,
     proof: Duration,
+    /// Between two looks at the files of the certificate.
+    renewal: Duration,
 }
 
 impl Limits {
@@ -79,6 +84,7 @@ impl Limits {
             unproven_per_host: connections / 8,
             handshake: HANDSHAKE_PATIENCE,
             proof: PROOF_PATIENCE,
+            renewal: RENEWAL_LOOKS,
         }
     }
 
@@ -174,7 +180,12 @@ pub(crate) async fn serve(
         Some(credentials) => credentials.gate(Arc::clone(&refusals)),
         None => Gate::loopback(Arc::clone(&refusals)),
     };
-    let tls = credentials.map(|credentials| credentials.tls());
+    let tls = credentials.map(|credentials| {
+        let renewal = credentials.renewal();
+        let tls = renewal.tls();
+        tokio::spawn(renewal.keep_up(limits.renewal, shutdown.clone()));
+        tls
+    });
     let connections = accept::connections(listener, tls, refusals, limits, shutdown.clone());
     tonic::transport::Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)

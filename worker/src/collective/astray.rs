@@ -1,4 +1,5 @@
 //! A member whose other one sends whatever it likes: for the tests, and for a fuzzer of `tests/fuzz`.
+#![allow(clippy::unwrap_used, reason = "a test in all but name")]
 
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, CertificateError, ServerConfig};
@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 << 10;
 
 struct Doorkeeper {
-    tls: Option<TlsAcceptor>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     refusals: Arc<Refusals>,
     limits: Limits,
     doorway: Arc<Doorway>,
@@ -43,14 +43,14 @@ struct Doorkeeper {
 /// Connections that a server may serve, until `shutdown`.
 pub(super) fn connections(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     refusals: Arc<Refusals>,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, stream) = mpsc::channel(WAITING_MAX);
     let doorway = Doorway::new(limits);
-    let keeper = Doorkeeper { tls: tls.map(TlsAcceptor::from), refusals, limits, doorway, shutdown, ready };
+    let keeper = Doorkeeper { tls, refusals, limits, doorway, shutdown, ready };
     tokio::spawn(accept(listener, Arc::new(keeper)));
     ReceiverStream::new(stream)
 }
@@ -104,7 +104,7 @@ impl Doorkeeper {
         }
         let (io, proof) = match &self.tls {
             None => (Io::Plain(stream), Proof::Loopback),
-            Some(tls) => match self.shake_hands(tls, stream, address, &hang_up).await {
+            Some(tls) => match self.shake_hands(&now(tls), stream, address, &hang_up).await {
                 Some(stream) => {
                     let proof = proof(&stream);
                     (Io::Tls(Box::new(stream)), proof)
@@ -147,6 +147,11 @@ impl Doorkeeper {
         }
         None
     }
+}
+
+/// With the certificate as it is by now.
+fn now(tls: &watch::Receiver<Arc<ServerConfig>>) -> TlsAcceptor {
+    TlsAcceptor::from(Arc::clone(&tls.borrow()))
 }
 
 /// Waits until what was said has arrived.

@@ -77,6 +77,32 @@ async fn a_certificate_of_another_authority_is_refused_and_the_client_learns_why
 }
 
 #[tokio::test]
+async fn renewed_certificates_count_from_the_next_connection_on_and_spoilt_ones_never() {
+    let limits = Limits { renewal: Duration::from_millis(5), ..Limits::exposed() };
+    let (served, other) = (Served::with_limits(limits).await, Served::start().await);
+    let former = served.issue("adam", Role::Admin);
+    let (rpc, patience) = (RPCS[5], tokio::time::Instant::now() + DEADLINE);
+    let reached = async |pair: Pair| {
+        let connection = served.with_pair(pair).alone().unwrap().connect().await;
+        match connection {
+            Ok(connection) => within(call(connection, rpc)).await.code() == REACHED,
+            Err(_) => false,
+        }
+    };
+    let there = served.careless(Some(&former)).await;
+    std::fs::write(served.folder.path().join("server.pem"), "spoilt").unwrap();
+    // A new authority, and all that comes of it.
+    for file in ["server.key", "server.pem", "ca.pem"] {
+        std::fs::copy(other.folder.path().join(file), served.folder.path().join(file)).unwrap();
+    }
+    while !reached(other.issue("eve", Role::Admin)).await {
+        assert!(tokio::time::Instant::now() < patience, "the new certificate is in use in time");
+    }
+    assert!(!reached(former).await, "the old authority is not trusted any more");
+    assert_eq!(within(call(there, rpc)).await.code(), REACHED, "who was there stays");
+}
+
+#[tokio::test]
 async fn a_coordinator_of_another_authority_or_name_is_not_trusted() {
     let (served, other) = (Served::start().await, Served::start().await);
     let args =
@@ -286,6 +312,9 @@ async fn what_is_logged_names_the_peer_and_the_reason_and_no_secret() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // While there is but one, tracing asks the thread that comes first to a line whether anybody listens, and believes it
+    // for all: that may be another test's.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     // Client and server are tasks of this thread.
     let _logging = tracing::subscriber::set_default(subscriber);
     let (served, other) = (Served::start().await, Served::start().await);

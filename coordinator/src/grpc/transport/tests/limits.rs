@@ -23,6 +23,7 @@ fn tight() -> Limits {
         unproven_per_host: 8,
         handshake: Duration::from_secs(2),
         proof: Duration::from_secs(3),
+        renewal: Duration::from_secs(60),
     }
 }
 
