@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: says in one line what this machine lacks.
+# Sourced by the other scripts: says in one line what this machine lacks, and brings what Python's package index has.
 
 missing() {
   printf '%s: %s\n' "${0##*/}" "$1" >&2
@@ -17,4 +17,17 @@ need_docker() {
   command -v docker >/dev/null || missing 'docker is missing: apt-get install docker.io'
   docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
     missing 'no Docker engine answers: is it running (systemctl start docker), may you use it (group docker)?'
+}
+
+# A virtual environment at $1 with what the file $2 requires, made once; false, after pip has said why, where it cannot be.
+python_environment() {
+  cmp --silent "$2" "$1/requirements.txt" && return
+  rm -rf "$1"
+  mkdir -p "${1%/*}"
+  if python3 -m venv "$1" && "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"; then
+    cp "$2" "$1/requirements.txt"
+  else
+    rm -rf "$1"
+    return 1
+  fi
 }

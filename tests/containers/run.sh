@@ -15,8 +15,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+. deploy/needs.sh
+
 readonly venv=target/containers/venv
-readonly requirements=tests/containers/requirements.txt
 bin=${LOCKSTEP_BIN:-target/release}
 
 tests() {
@@ -24,17 +25,10 @@ tests() {
 }
 
 files() {
-  if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
-    rm -rf "$venv"
-    mkdir -p "${venv%/*}"
-    if python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
-      cp "$requirements" "$venv/"
-    else
-      rm -rf "$venv"
-      echo 'skipped: the Kubernetes schemas could not be installed (see above)'
-      return
-    fi
-  fi
+  python_environment "$venv" tests/containers/requirements.txt || {
+    echo 'skipped: the Kubernetes schemas could not be installed (see above)'
+    return
+  }
   tests "$venv/bin/python" -m unittest discover --start-directory tests/containers/files --top-level-directory tests/containers
 }
 

@@ -3,8 +3,8 @@
 #
 #   tests/fuzz/run.sh [SECONDS [TARGET...]]      default: 600 seconds for each of recipe, manifest, journal and frames
 #
-# What is worth keeping of what it finds goes to tests/fuzz/seeds/TARGET, made small, where the ordinary tests take it up. A
-# crash ends it: what crashed lies in tests/fuzz/artifacts/TARGET until it is mended and moved to the seeds.
+# What it finds interesting goes to target/fuzz/corpus/TARGET, and a few of it to tests/fuzz/seeds/TARGET, where the ordinary tests
+# take it up. A crash ends it: what crashed lies in tests/fuzz/artifacts/TARGET until it is mended and moved to the seeds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -3,14 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly venv=target/s3-server
-readonly requirements=tests/system/requirements.txt
-cmp --silent "$requirements" "$venv/requirements.txt" && exit
-rm -rf "$venv"
-mkdir -p "${venv%/*}"
-if python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
-  cp "$requirements" "$venv/"
-else
-  rm -rf "$venv"
+. deploy/needs.sh
+
+python_environment target/s3-server tests/system/requirements.txt ||
   echo 'skipped: the S3 server could not be installed (see above)'
-fi
