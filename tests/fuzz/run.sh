@@ -18,10 +18,13 @@ shift $(($# > 0))
 export RUSTC_BOOTSTRAP=1
 fuzz() { cargo fuzz "$1" --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none "${@:2}"; }
 
+# Of an input. Frames go over real connections, thousands a second: now and then one waits for a port to be free again.
+readonly patience_s=60
+
 for target in "$@"; do
   corpus=target/fuzz/corpus/$target
   mkdir -p "$corpus"
   echo "== $target, $seconds s"
   fuzz run "$target" "$corpus" "tests/fuzz/seeds/$target" -- \
-    -max_total_time="$seconds" -max_len=16384 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
+    -max_total_time="$seconds" -max_len=16384 -rss_limit_mb=2048 -timeout=$patience_s -print_final_stats=1
 done
