@@ -20,6 +20,14 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
+/// Replaces `path` by `bytes` in one step for whoever reads it, but not for a loss of power: for what is written again then. Disks
+/// take tens of such writes a second at most if each is waited for, and two hundred runs have more.
+pub(crate) fn show_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = aside(path);
+    let written = fs::write(&temporary, bytes);
+    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
 /// Replaces `to` by a copy of `from` in one step.
 pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let temporary = aside(to);

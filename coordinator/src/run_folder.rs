@@ -195,8 +195,16 @@ impl RunFolder {
 
     /// Writes `results.csv` and `ledger.csv` again.
     pub fn write_tables(&self, history: &History) -> io::Result<()> {
-        durable::write_file(&self.path.join("results.csv"), tables::results(history).as_bytes())?;
-        durable::write_file(&self.path.join("ledger.csv"), tables::ledger(history).as_bytes())
+        Self::write_page(&self.path.join("results.csv"), tables::results(history).as_bytes(), history)?;
+        Self::write_page(&self.path.join("ledger.csv"), tables::ledger(history).as_bytes(), history)
+    }
+
+    /// Durable once the run is over; until then it is written again and again, and a resume begins with that.
+    fn write_page(path: &Path, bytes: &[u8], history: &History) -> io::Result<()> {
+        match history.outcome {
+            Some(_) => durable::write_file(path, bytes),
+            None => durable::show_file(path, bytes),
+        }
     }
 
     /// Writes `run.json` again.
@@ -238,7 +246,7 @@ impl RunFolder {
             "learning_time_ms": history.rows.iter().map(|row| row.train_ms + row.eval_ms).sum::<u64>(),
             "run": facts,
         });
-        durable::write_file(&self.path.join("run.json"), &serde_json::to_vec_pretty(&json)?)
+        Self::write_page(&self.path.join("run.json"), &serde_json::to_vec_pretty(&json)?, history)
     }
 
     /// Draws the curves again.

@@ -87,6 +87,8 @@ impl Pages {
         while let Some(written) = self.writing.join_next().await {
             written.map_err(io::Error::other)??;
         }
+        // Durable from here on.
+        self.due.tables = true;
         let page = self.page(run, run.status());
         tokio::task::spawn_blocking(move || page.write()).await.map_err(io::Error::other)?
     }

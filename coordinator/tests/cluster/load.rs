@@ -121,7 +121,9 @@ async fn submissions_are_answered_soon_and_memory_has_a_bound() {
     let mut took = submit(&coordinator, "first", queued + _workers.len()).await;
     let mut watching = JoinSet::new();
     for watcher in 0..number("WATCHERS", 3) {
-        watching.spawn(watch(coordinator.client().await, format!("first-{watcher}")));
+        // Of those that came last, which still wait.
+        let run = format!("first-{}", queued + _workers.len() - 1 - watcher);
+        watching.spawn(watch(coordinator.client().await, run));
     }
     took.extend(submit(&coordinator, "second", queued).await);
     let during = coordinator.resident_bytes();
