@@ -184,7 +184,7 @@ fn a_run_that_is_stopped_frees_its_workers_for_the_next_and_is_resumed_to_the_sa
     served.until_members("second", |members| members.len() == 2);
     let stopped = served.home.run_named("first").status();
     assert_eq!(stopped["status"], "stopped");
-    served.ask(&["resume", "first"]).expect(0);
+    served.ask(&["resume", "first", "--detach"]).expect(0);
     let mut here = served.home.lockstep(&["resume", "first"]);
     served.coordinator.beside(&mut here).expect(4).says(&["in the hands of a coordinator", "hint: "]);
     served.until_done("second");
