@@ -11,6 +11,11 @@ cargo clippy --version >/dev/null 2>&1 || missing 'clippy is missing: rustup com
 
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
+# Fetched beside what is compiled; where that fails, the containers' own step says why.
+if docker version >/dev/null 2>&1 && command -v debootstrap >/dev/null && [ "$(id -u)" = 0 ]; then
+  deploy/base-image.sh >/dev/null 2>&1 &
+  base_image=$!
+fi
 step 'libtorch'
 deploy/libtorch.sh
 step 'formatting'
@@ -25,5 +30,6 @@ step "the bench's arithmetic"
 PYTHONPATH=tests/bench python3 -m unittest discover --quiet -s tests/bench/side_by_side -t tests/bench
 step 'deployment files, networks and containers'
 cargo build --workspace --bins --locked --quiet
+[ -z "${base_image:-}" ] || wait "$base_image" || true
 LOCKSTEP_BIN=target/debug tests/containers/run.sh
 step 'passed'
