@@ -20,12 +20,16 @@ need_docker() {
 }
 
 # A virtual environment at $1 with what the file $2 requires, made once; false, after pip has said why, where it cannot be.
+# Little of it is ever imported, so nothing is compiled in advance.
 python_environment() {
-  cmp --silent "$2" "$1/requirements.txt" && return
+  local made
+  made=$(python3 --version && cat "$2")
+  [ "$(cat "$1/made" 2>/dev/null)" != "$made" ] || return 0
   rm -rf "$1"
   mkdir -p "${1%/*}"
-  if python3 -m venv "$1" && "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"; then
-    cp "$2" "$1/requirements.txt"
+  if python3 -m venv "$1" &&
+    "$1/bin/pip" install --quiet --disable-pip-version-check --no-compile --only-binary :all: --requirement "$2"; then
+    echo "$made" >"$1/made"
   else
     rm -rf "$1"
     return 1

@@ -11,8 +11,12 @@ use serde_json::Value;
 use crate::once::made_once;
 use crate::process;
 
-/// The libtorch that Lockstep is built against, the torchvision that goes with it, and the summary's model.
-const PACKAGES: [&str; 3] = ["torch==2.11.0", "torchvision==0.26.0", "torchsummary==1.5.1"];
+/// What its environment holds.
+const PACKAGES: &str = include_str!("requirements.txt");
+
+/// Makes it, unless it is there.
+const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch.sh");
+const ENVIRONMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/parity/venv");
 
 /// A folder with a `__main__.py`, which Python runs as one program.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference");
@@ -58,12 +62,14 @@ pub(crate) fn reference() -> Option<&'static Reference> {
 
 impl Reference {
     fn new() -> Result<Self, String> {
-        let version = python(Path::new("python3"), &["--version"], Duration::from_secs(60))
-            .map_err(|_| "python3 is missing (apt-get install python3 python3-venv)".to_owned())?;
-        let key = [&[version.as_str()], &PACKAGES[..]].concat();
-        let venv = made_once("venv", &key, install)?;
-        let python = venv.join("bin/python");
-        let key = [key.as_slice(), &MAKE_FIXTURES].concat();
+        if !Path::new(ENVIRONMENT).exists() {
+            // Minutes, perhaps, and nothing else would say why.
+            let _ = writeln!(io::stderr(), "parity: installing PyTorch into target/parity, once");
+        }
+        process::run(&mut Command::new(INSTALL), "", INSTALL_LIMIT)?;
+        let python = Path::new(ENVIRONMENT).join("bin/python");
+        let version = self::python(&python, &["--version"], SCRIPT_LIMIT)?;
+        let key = [&[version.as_str(), PACKAGES], &MAKE_FIXTURES[..]].concat();
         let fixtures = made_once("fixtures", &key, |folder| {
             let folder = folder.to_string_lossy();
             self::python(&python, &[SCRIPTS, "fixtures", &folder], SCRIPT_LIMIT).map(drop)
@@ -78,21 +84,6 @@ impl Reference {
         let answer = answer.unwrap_or_else(|error| panic!("reference {verb}: {error}"));
         serde_json::from_str(&answer).expect("the reference prints JSON")
     }
-}
-
-/// Takes a minute or two; says so, as nothing else would.
-fn install(folder: &Path) -> Result<(), String> {
-    let path = folder.to_string_lossy();
-    let _ = writeln!(io::stderr(), "parity: installing {} into {path}, once", PACKAGES.join(" and "));
-    python(Path::new("python3"), &["-m", "venv", &path], SCRIPT_LIMIT)
-        .map_err(|_| "python3 cannot make virtual environments (apt-get install python3-venv)".to_owned())?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
-    let installed = python(&folder.join("bin/python"), &[&pip[..], &PACKAGES[..]].concat(), INSTALL_LIMIT);
-    installed.map(drop).map_err(|error| {
-        let reason = error.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        let hint = "is the Python package index reachable, is the disk full?";
-        format!("pip could not install {}: {reason} ({hint})", PACKAGES.join(" and "))
-    })
 }
 
 fn python(python: &Path, arguments: &[&str], limit: Duration) -> Result<String, String> {

@@ -51,19 +51,15 @@ impl Served {
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
         let mut coordinator = Running::start(&mut serve(&home, "127.0.0.1:0"));
-        let address = coordinator.until("its address", {
-            let output = coordinator.output();
-            move || {
-                output.read().lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
-            }
-        });
+        let address = listening(&mut coordinator);
         Self { coordinator, home, address, workers: Vec::new() }
     }
 
     /// The same after a crash, at the same place.
     fn restarted(mut self) -> Self {
         self.coordinator.kill();
-        let coordinator = self.coordinator.succeeded_by(&mut serve(&self.home, &self.address));
+        let mut coordinator = self.coordinator.succeeded_by(&mut serve(&self.home, &self.address));
+        assert_eq!(listening(&mut coordinator), self.address);
         Self { coordinator, ..self }
     }
 
@@ -119,6 +115,14 @@ impl Served {
         let ended = watch.wait();
         assert_eq!(ended.code, Some(0), "{what}: {}{}", ended.stdout, ended.stderr);
     }
+}
+
+/// Where the coordinator says that it listens.
+fn listening(coordinator: &mut Running) -> String {
+    let output = coordinator.output();
+    coordinator.until("its address", || {
+        output.read().lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
+    })
 }
 
 fn tls(home: &Home) -> PathBuf {
