@@ -49,7 +49,3 @@ mod durable;
 mod nearest;
 
 pub use cli::main;
-
-/// For a coordinator that stands for months: what many runs at once needed goes back when they are over.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
