@@ -29,6 +29,9 @@ pub(crate) static LONG: Recipe = Recipe::new(&[
 /// Workers tell of each step, and no library of its messages.
 const LOG: &str = "info,lockstep_worker=debug";
 
+/// What the C library reads at a process's start: how many pools of memory it keeps.
+const ARENAS: &str = "MALLOC_ARENA_MAX";
+
 /// A coordinator, and credentials for everybody.
 struct Served {
     coordinator: Running,
@@ -222,4 +225,21 @@ fn whoever_has_no_credential_or_the_wrong_one_is_refused_with_a_hint() {
     // The coordinator goes on.
     served.coordinator.until("nothing", || Some(()));
     served.ask(&["workers"]).expect(0);
+}
+
+#[test]
+fn a_coordinator_keeps_its_memory_together_unless_it_is_told_how() {
+    for told in [None, Some("5")] {
+        let home = Home::new();
+        let mut command = home.lockstep(&["serve", "--listen", "127.0.0.1:0"]);
+        command.env_remove(ARENAS);
+        command.envs(told.map(|arenas| (ARENAS, arenas)));
+        let mut coordinator = Running::start(&mut command);
+        listening(&mut coordinator);
+        let environment = std::fs::read(format!("/proc/{}/environ", coordinator.pid())).unwrap();
+        let set = format!("{ARENAS}={}", told.unwrap_or("2"));
+        let found =
+            environment.split(|byte| *byte == 0).filter(|variable| variable.starts_with(ARENAS.as_bytes()));
+        assert_eq!(found.collect::<Vec<_>>(), [set.as_bytes()]);
+    }
 }

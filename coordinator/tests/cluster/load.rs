@@ -64,7 +64,7 @@ impl Coordinator {
         let process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "load::a_coordinator_for_the_load"])
             .env(ROLE, home)
-            .env("MALLOC_ARENA_MAX", "2") // as the units and images of deploy/ have it
+            .env("MALLOC_ARENA_MAX", "2") // as `lockstep serve` has it
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
