@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::{Request, Status};
@@ -122,19 +123,19 @@ pub fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 /// The layer that all services stand behind.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    tokens: Option<TokenKey>,
+    tokens: watch::Receiver<Option<TokenKey>>,
     refusals: Arc<Refusals>,
 }
 
 impl Gate {
-    pub(super) fn new(tokens: Option<TokenKey>, refusals: Arc<Refusals>) -> Self {
+    pub(super) fn new(tokens: watch::Receiver<Option<TokenKey>>, refusals: Arc<Refusals>) -> Self {
         Self { tokens, refusals }
     }
 
     /// For a listener that this machine alone reaches: whoever asks may do all.
     #[must_use]
     pub fn loopback(refusals: Arc<Refusals>) -> Self {
-        Self::new(None, refusals)
+        Self::new(watch::channel(None).1, refusals)
     }
 
     /// Who asks for `path`, when they may.
@@ -162,7 +163,7 @@ impl Gate {
                 "neither a certificate nor a token was shown",
             ));
         };
-        let Some(key) = &self.tokens else {
+        let Some(key) = self.tokens.borrow().clone() else {
             return Err(self.refuse(peer, Reason::BadToken, "this coordinator takes no tokens"));
         };
         let token = header.to_str().ok().and_then(|header| {

@@ -1,5 +1,5 @@
 //! A coordinator stands for longer than its certificate lasts: what is renewed in its folder counts from the next connection
-//! on. Those that are there stay.
+//! on, a key of tokens from the next request on. Sessions that are there stay.
 //!
 //! Files cannot notify, and whoever renews them may do so in any way, so they are looked at now and then. What does not
 //! fit together is told of, and what was good before stays.
@@ -14,28 +14,37 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::ServerCredentials;
-use super::authority::{CA_CERT, SERVER_CERT, SERVER_KEY};
+use super::authority::{CA_CERT, SERVER_CERT, SERVER_KEY, TOKEN_KEY};
+use super::gate::Gate;
+use super::refusals::Refusals;
+use super::token::TokenKey;
 
 /// By which a file is another one than before.
 type Mark = Option<(SystemTime, u64)>;
 
-/// Keeps TLS as new as its files.
+/// Keeps TLS and tokens as new as their files.
 #[derive(Debug)]
 pub(crate) struct Renewal {
     folder: PathBuf,
-    seen: [Mark; 3],
+    seen: [Mark; 4],
     tls: watch::Sender<Arc<ServerConfig>>,
+    tokens: watch::Sender<Option<TokenKey>>,
 }
 
 impl Renewal {
-    pub(super) fn new(folder: PathBuf, tls: Arc<ServerConfig>) -> Self {
+    pub(super) fn new(folder: PathBuf, tls: Arc<ServerConfig>, tokens: Option<TokenKey>) -> Self {
         let seen = marks(&folder);
-        Self { folder, seen, tls: watch::Sender::new(tls) }
+        Self { folder, seen, tls: watch::Sender::new(tls), tokens: watch::Sender::new(tokens) }
     }
 
     /// For every new connection.
     pub(crate) fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.tls.subscribe()
+    }
+
+    /// For every request.
+    pub(crate) fn gate(&self, refusals: Arc<Refusals>) -> Gate {
+        Gate::new(self.tokens.subscribe(), refusals)
     }
 
     /// Looks at the files, until `shutdown`.
@@ -67,18 +76,19 @@ impl Renewal {
         match ServerCredentials::load(&self.folder) {
             Ok(renewed) => {
                 let until = renewed.certificate().valid.until;
-                tracing::info!(%until, "the certificate was renewed");
+                tracing::info!(%until, "the credentials were renewed");
                 self.tls.send_replace(renewed.tls());
+                self.tokens.send_replace(renewed.tokens());
             }
             Err(error) => {
-                tracing::warn!(%error, "the certificate has changed and cannot be used; the one before stays")
+                tracing::warn!(%error, "the credentials have changed and cannot be used; those before stay")
             }
         }
     }
 }
 
-fn marks(folder: &Path) -> [Mark; 3] {
-    [CA_CERT, SERVER_CERT, SERVER_KEY].map(|name| {
+fn marks(folder: &Path) -> [Mark; 4] {
+    [CA_CERT, SERVER_CERT, SERVER_KEY, TOKEN_KEY].map(|name| {
         let metadata = std::fs::metadata(folder.join(name)).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     })

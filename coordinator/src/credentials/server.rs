@@ -1,5 +1,5 @@
 //! What a coordinator that others reach needs: its certificate, the authority that its clients' were issued by, and the
-//! key of the tokens. The key is read once, at the start; certificates are renewed while it stands (`renewal`).
+//! key of the tokens. All are renewed while it stands (`renewal`).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,6 @@ use super::authority::{CA_CERT, SERVER_CERT, SERVER_KEY, TOKEN_KEY, read_token_k
 use super::certificate::Certificate;
 use super::error::CredentialError;
 use super::folder::{looseness, read, read_secret};
-use super::gate::Gate;
-use super::refusals::Refusals;
 use super::renewal::Renewal;
 use super::token::TokenKey;
 
@@ -79,12 +77,12 @@ impl ServerCredentials {
         Arc::clone(&self.tls)
     }
 
-    pub(crate) fn renewal(&self) -> Renewal {
-        Renewal::new(self.folder.clone(), self.tls())
+    pub(super) fn tokens(&self) -> Option<TokenKey> {
+        self.tokens.clone()
     }
 
-    pub(crate) fn gate(&self, refusals: Arc<Refusals>) -> Gate {
-        Gate::new(self.tokens.clone(), refusals)
+    pub(crate) fn renewal(&self) -> Renewal {
+        Renewal::new(self.folder.clone(), self.tls(), self.tokens())
     }
 }
 

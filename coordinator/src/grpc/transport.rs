@@ -52,7 +52,7 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// thousand workers that come back at once are served one after another.
 const PROOF_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A renewed certificate is in use so soon; the old one is good for days then.
+/// A renewed certificate is in use so soon; the old one is good for days then. And so soon are tokens of an old key worthless.
 const RENEWAL_LOOKS: Duration = Duration::from_secs(30);
 
 /// How long a stream that somebody sends may stand still where the next message is due.
@@ -69,7 +69,7 @@ pub(crate) struct Limits {
     unproven_per_host: usize,
     handshake: Duration,
     proof: Duration,
-    /// Between two looks at the files of the certificate.
+    /// Between two looks at the files of the credentials.
     renewal: Duration,
 }
 
@@ -176,16 +176,14 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let Entrance { listener, credentials, refusals, limits } = entrance;
-    let gate = match &credentials {
-        Some(credentials) => credentials.gate(Arc::clone(&refusals)),
-        None => Gate::loopback(Arc::clone(&refusals)),
+    let (gate, tls) = match credentials.map(|credentials| credentials.renewal()) {
+        Some(renewal) => {
+            let (gate, tls) = (renewal.gate(Arc::clone(&refusals)), renewal.tls());
+            tokio::spawn(renewal.keep_up(limits.renewal, shutdown.clone()));
+            (gate, Some(tls))
+        }
+        None => (Gate::loopback(Arc::clone(&refusals)), None),
     };
-    let tls = credentials.map(|credentials| {
-        let renewal = credentials.renewal();
-        let tls = renewal.tls();
-        tokio::spawn(renewal.keep_up(limits.renewal, shutdown.clone()));
-        tls
-    });
     let connections = accept::connections(listener, tls, refusals, limits, shutdown.clone());
     tonic::transport::Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)

@@ -103,6 +103,24 @@ async fn renewed_certificates_count_from_the_next_connection_on_and_spoilt_ones_
 }
 
 #[tokio::test]
+async fn tokens_of_a_key_that_was_replaced_are_worth_nothing_from_then_on() {
+    let limits = Limits { renewal: Duration::from_millis(5), ..Limits::exposed() };
+    let (served, other) = (Served::with_limits(limits).await, Served::start().await);
+    let former = served.token("adam", Role::Admin, HOUR);
+    let (rpc, patience) = (RPCS[5], tokio::time::Instant::now() + DEADLINE);
+    let call_with = async |token: &Path| {
+        let connection = served.with_token(token.to_owned()).alone().unwrap().connect().await.unwrap();
+        within(call(connection, rpc)).await.code()
+    };
+    assert_eq!(call_with(&former).await, REACHED);
+    std::fs::copy(other.folder.path().join("tokens.key"), served.folder.path().join("tokens.key")).unwrap();
+    while call_with(&former).await == REACHED {
+        assert!(tokio::time::Instant::now() < patience, "the new key is in use in time");
+    }
+    assert_eq!(call_with(&other.token("eve", Role::Admin, HOUR)).await, REACHED);
+}
+
+#[tokio::test]
 async fn a_coordinator_of_another_authority_or_name_is_not_trusted() {
     let (served, other) = (Served::start().await, Served::start().await);
     let args =
@@ -275,7 +293,7 @@ async fn nothing_that_is_printed_shows_a_secret() {
         served.with_pair(pair).alone().unwrap(),
         with_token,
         with_token.connect().await.unwrap(),
-        credentials.gate(Arc::default()),
+        credentials.renewal().gate(Arc::default()),
         credentials,
         Authority::open(served.folder.path()).unwrap(),
     );
