@@ -79,8 +79,9 @@ impl Bucket {
             "file" => {
                 std::fs::create_dir_all(rest)
                     .map_err(|source| BucketError::File { path: rest.into(), source })?;
-                let folder = LocalFileSystem::new_with_prefix(rest);
-                (Arc::new(folder.map_err(|error| wrong(error.to_string()))?), "")
+                let folder =
+                    LocalFileSystem::new_with_prefix(rest).map_err(|error| wrong(error.to_string()))?;
+                (Arc::new(folder.with_fsync(true).with_automatic_cleanup(true)), "")
             }
             other => return Err(wrong(format!("there are s3:// and file://, and no {other}://"))),
         };

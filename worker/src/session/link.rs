@@ -99,14 +99,21 @@ async fn keep(
     }
 }
 
-/// Passes orders on until the connection breaks; none when nobody takes them any more.
+/// Passes orders on until the connection breaks; none when the session is over, or nobody takes them any more.
 async fn listen(
     mut incoming: Incoming,
     events: &mpsc::Sender<Result<Event, SessionError>>,
 ) -> Option<ClientError> {
     loop {
         match incoming.next().await {
-            Ok(order) => events.send(Ok(Event::Order(order))).await.ok()?,
+            Ok(order) => {
+                // The coordinator hangs up after it, and is not to be sought again.
+                let is_last = matches!(order, Order::Finish(_));
+                events.send(Ok(Event::Order(order))).await.ok()?;
+                if is_last {
+                    return None;
+                }
+            }
             Err(error) => return Some(error),
         }
     }

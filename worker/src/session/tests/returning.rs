@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tonic::Code;
 
+use super::super::joiner::Joiner;
+use super::super::link::{Event, Link};
+use super::super::pool::{self, Placed};
 use super::*;
 use crate::client::ClientError;
 
@@ -66,6 +69,22 @@ async fn a_run_that_is_over_for_a_worker_ends_it() {
     let error = result.unwrap_err();
     assert!(matches!(&error, SessionError::Client(ClientError::Refused(_))), "{error}");
     assert_eq!(error.kind(), crate::trainer::FailureKind::Cluster);
+}
+
+#[tokio::test]
+async fn who_was_sent_home_does_not_come_back_when_the_connection_ends() {
+    let mut coordinator = Coordinator::start().await;
+    let bench = Bench::new(&coordinator);
+    let mut joiner = Joiner::new(&bench.settings);
+    let (placed, session) = tokio::join!(pool::place(&mut joiner), coordinator.welcome(1));
+    let Ok(Placed::InRun(welcomed)) = placed else { panic!("{placed:?}") };
+    let mut link = Link::new(joiner, welcomed.welcome.plan.run, welcomed.incoming);
+    session.order(stand_by()).await;
+    let last = link.next().await;
+    assert!(matches!(last, Ok(Event::Order(Order::Finish(_)))), "{last:?}");
+    drop(session);
+    let then = link.next().await;
+    assert!(then.is_err(), "{then:?}");
 }
 
 #[tokio::test]
