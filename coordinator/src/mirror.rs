@@ -232,23 +232,27 @@ struct Passing<'a> {
     mirror: &'a Mirror,
     seen: BTreeMap<PathBuf, (u64, std::time::SystemTime)>,
     blobs: BTreeSet<String>,
+    /// Runs have gone, or may have while nobody looked.
+    untidy: bool,
     behind: Option<Instant>,
 }
 
 impl<'a> Passing<'a> {
     fn new(mirror: &'a Mirror) -> Self {
-        Self { mirror, seen: BTreeMap::new(), blobs: BTreeSet::new(), behind: None }
+        Self { mirror, seen: BTreeMap::new(), blobs: BTreeSet::new(), untidy: true, behind: None }
     }
 
     /// Brings over all that has changed by now. What fails does not keep the others from their turn.
     async fn pass(&mut self) -> Result<(), MirrorError> {
-        let Mirror { bucket, home, state, owner, count } = self.mirror;
+        let Mirror { bucket, state, owner, count, .. } = self.mirror;
         let touched = tokio::task::block_in_place(|| state.touched())?;
         count.pending.set(i64::try_from(touched.len()).unwrap_or(i64::MAX));
         if touched.is_empty() {
             self.behind = None;
             count.behind_seconds.set(0);
-            return Ok(());
+            if !self.untidy {
+                return Ok(());
+            }
         }
         let behind = *self.behind.get_or_insert_with(Instant::now);
         count.behind_seconds.set(i64::try_from(behind.elapsed().as_secs()).unwrap_or(i64::MAX));
@@ -257,17 +261,26 @@ impl<'a> Passing<'a> {
         }
         let mut first = Ok(());
         for run in touched {
-            let mut sync = Sync { bucket, state, home, count, seen: &mut self.seen, blobs: &mut self.blobs };
-            match sync.run(&run).await {
+            match self.sync().run(&run).await {
                 Ok(()) => {}
                 Err(error @ MirrorError::Overtaken { .. }) => return Err(error),
                 Err(error) => first = first.and(Err(error)),
             }
         }
+        if first.is_ok() && self.untidy {
+            first = self.sync().tidy().await;
+        }
         if first.is_ok() {
+            self.untidy = false;
             self.behind = None;
         }
         first
+    }
+
+    fn sync(&mut self) -> Sync<'_> {
+        let Mirror { bucket, home, state, count, .. } = self.mirror;
+        let (seen, blobs, untidy) = (&mut self.seen, &mut self.blobs, &mut self.untidy);
+        Sync { bucket, state, home, count, seen, blobs, untidy }
     }
 }
 

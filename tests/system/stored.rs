@@ -138,5 +138,5 @@ fn a_machine_is_lost_and_its_runs_go_on_elsewhere_from_the_store_with_the_same_b
     coordinator.until("the run's last files in the store", || (store.count("files/logs/") > 0).then_some(()));
     let pruned = coordinator.beside(&mut found.lockstep(&["prune", "--keep", "0"])).expect(0);
     assert!(pruned.stdout.contains(": 1 run,"), "{}", pruned.stdout);
-    until("an empty store", || (store.count("runs/") == 0).then_some(()));
+    until("an empty store", || (store.count("runs/") + store.count("blobs/") == 0).then_some(()));
 }

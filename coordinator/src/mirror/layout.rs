@@ -14,13 +14,14 @@ use std::path::{Component, Path, PathBuf};
 use lockstep_core::Step;
 
 pub(super) const HOME: &str = "home.json";
+pub(super) const BLOBS: &str = "blobs/";
 pub(super) const RUNS: &str = "runs/";
 
 /// Folders of a run that are deeper hold nothing of ours.
 const DEPTH_MAX: usize = 3;
 
 pub(super) fn blob(digest: &str) -> String {
-    format!("blobs/{digest}")
+    format!("{BLOBS}{digest}")
 }
 
 pub(super) fn run(run: &str) -> String {

@@ -4,10 +4,11 @@
 //! Changes are noted by triggers, in the transaction that makes them: so whoever makes them, and whatever crashes after, the
 //! mirror hears of them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use lockstep_core::Time;
+use lockstep_core::{Entry, Time};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +115,27 @@ impl State {
             let mut select = connection.prepare_cached("SELECT run FROM touched ORDER BY rowid")?;
             let runs = select.query_map([], |row| row.get(0))?;
             Ok(runs.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// Data sets and weights that the runs began with.
+    pub(super) fn inputs(&self) -> Result<BTreeSet<String>, JournalError> {
+        self.read(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT run, seq, entry FROM entries WHERE seq IN (SELECT MIN(seq) FROM entries GROUP BY run)",
+            )?;
+            let firsts = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let mut digests = BTreeSet::new();
+            for first in firsts {
+                let (run, seq, text): (String, i64, String) = first?;
+                let entry = serde_json::from_str(&text);
+                let entry = entry.map_err(|source| JournalError::Entry { run, seq, source })?;
+                if let Entry::Created { origin, .. } = entry {
+                    digests.insert(origin.data_digest);
+                    digests.extend(origin.weights_digest);
+                }
+            }
+            Ok(digests)
         })
     }
 

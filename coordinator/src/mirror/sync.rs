@@ -30,6 +30,8 @@ pub(super) struct Sync<'a> {
     pub(super) seen: &'a mut Seen,
     /// Data sets and weights that the store has.
     pub(super) blobs: &'a mut BTreeSet<String>,
+    /// A run has gone, and with it perhaps the last that was made of a data set or of weights.
+    pub(super) untidy: &'a mut bool,
 }
 
 impl Sync<'_> {
@@ -38,12 +40,14 @@ impl Sync<'_> {
         let oldest = known.rows.first().map(|row| row.seq);
         if known.mirrored > 0 && oldest.is_none_or(|oldest| oldest > known.mirrored) {
             // It was deleted here; a run of the same name may have come.
+            *self.untidy = true;
             self.bucket.delete_all(&layout::run(run)).await?;
             self.state.note(run, None, 0)?;
             self.seen.retain(|path, _| !path.starts_with(self.home.path.join("runs").join(run)));
             known.mirrored = 0;
         }
         if known.rows.is_empty() && known.registered.is_none() {
+            *self.untidy = true;
             self.bucket.delete_all(&layout::run(run)).await?;
             return Ok(self.state.note(run, None, known.changes)?);
         }
@@ -69,6 +73,19 @@ impl Sync<'_> {
             self.bucket.delete_all(&layout::checkpoint(run, *step)).await?;
         }
         Ok(self.state.note(run, Some(last), known.changes)?)
+    }
+
+    /// Deletes data sets and weights that no run began with. One that begins with them meanwhile sends them again.
+    pub(super) async fn tidy(&mut self) -> Result<(), MirrorError> {
+        let needed = tokio::task::block_in_place(|| self.state.inputs())?;
+        let stored = self.bucket.list(layout::BLOBS).await?;
+        for digest in stored.iter().filter_map(|key| key.strip_prefix(layout::BLOBS)) {
+            if !needed.contains(digest) {
+                self.blobs.remove(digest);
+                self.bucket.delete(&layout::blob(digest)).await?;
+            }
+        }
+        Ok(())
     }
 
     fn known(&self, run: &str) -> Result<Known, MirrorError> {

@@ -271,11 +271,47 @@ async fn what_is_forgotten_here_is_deleted_there_also_when_its_name_is_used_agai
     let restored = Machine::restored(&store).await.unwrap();
     assert_eq!(restored.history(), machine.history());
     assert!(restored.checkpoints().steps().unwrap().is_empty());
+    assert_eq!(mirror.bucket.list(layout::BLOBS).await.unwrap(), [""; 0], "nobody has its pictures any more");
 
     forget();
     pass(&mirror).await.unwrap();
     assert!(mirror.bucket.list(layout::RUNS).await.unwrap().is_empty());
     assert!(Machine::restored(&store).await.unwrap().history().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_go_with_the_last_run_that_began_with_them_and_come_back_with_the_next() {
+    let (store, machine) = (Arc::new(InMemory::new()), Machine::with_a_run());
+    let origin = machine.history().unwrap().origin;
+    let pictures = [layout::blob(&origin.data_digest)];
+    let append = |run: &str| {
+        let created = Entry::Created { spec: spec(1), origin: origin.clone() };
+        crate::journal::Pen::from(machine.journal.clone()).append(run, Time(1), &[created]).unwrap();
+    };
+    let forget = |run: &'static str| {
+        let deleted = machine
+            .journal
+            .write(move |connection| Ok(connection.execute("DELETE FROM entries WHERE run = ?1", [run])?));
+        assert!(deleted.unwrap() > 0);
+    };
+    append("second");
+    let mirror = machine.attach(store.clone()).await.unwrap();
+    let mut passing = Passing::new(&mirror);
+    let stored = async || mirror.bucket.list(layout::BLOBS).await.unwrap();
+    passing.pass().await.unwrap();
+    forget("second");
+    passing.pass().await.unwrap();
+    assert_eq!(stored().await, pictures);
+    forget(RUN);
+    passing.pass().await.unwrap();
+    assert_eq!(stored().await, [""; 0]);
+    append("third");
+    passing.pass().await.unwrap();
+    assert_eq!(stored().await, pictures);
+    // What was cut off, or happened while nobody served, is done at the next start.
+    mirror.bucket.put(&layout::blob("0123"), vec![1]).await.unwrap();
+    Passing::new(&mirror).pass().await.unwrap();
+    assert_eq!(stored().await, pictures);
 }
 
 #[tokio::test(flavor = "multi_thread")]
