@@ -95,6 +95,13 @@ pub struct Origin {
     pub classes: Vec<String>,
 }
 
+impl Origin {
+    /// Of the files that a run cannot go on without: its data set, and its weights where they are a file.
+    pub fn digests(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.data_digest).chain(&self.weights_digest)
+    }
+}
+
 /// Why a generation gave way to the next one, and what that cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {

@@ -136,9 +136,8 @@ async fn checkpoint(
 async fn inputs(bucket: &Bucket, home: &Home, runs: &[Restored]) -> Result<(), MirrorError> {
     let histories =
         runs.iter().filter_map(|run| History::from_entries(run.rows.iter().map(|row| row.entry.clone())));
-    let origins = histories.map(|history| history.origin);
     let digests: BTreeSet<String> =
-        origins.flat_map(|origin| std::iter::once(origin.data_digest).chain(origin.weights_digest)).collect();
+        histories.flat_map(|history| history.origin.digests().cloned().collect::<Vec<_>>()).collect();
     for digest in digests {
         let key = layout::blob(&digest);
         if home.blobs.contains(&digest) || !bucket.has(&key).await? {

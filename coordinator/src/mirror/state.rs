@@ -131,8 +131,7 @@ impl State {
                 let entry = serde_json::from_str(&text);
                 let entry = entry.map_err(|source| JournalError::Entry { run, seq, source })?;
                 if let Entry::Created { origin, .. } = entry {
-                    digests.insert(origin.data_digest);
-                    digests.extend(origin.weights_digest);
+                    digests.extend(origin.digests().cloned());
                 }
             }
             Ok(digests)

@@ -135,8 +135,7 @@ impl Sync<'_> {
 
     /// What a run cannot go on without, and whose source may be gone by then.
     async fn inputs(&mut self, history: &History) -> Result<(), MirrorError> {
-        let digests = std::iter::once(&history.origin.data_digest).chain(&history.origin.weights_digest);
-        for digest in digests {
+        for digest in history.origin.digests() {
             let Some(path) = self.home.blobs.find(digest).filter(|_| !self.blobs.contains(digest)) else {
                 continue;
             };

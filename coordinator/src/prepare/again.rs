@@ -60,9 +60,7 @@ impl Again {
     /// Whether they lie there, without a look at their bytes: enough where workers have them already, and whoever fetches
     /// them checks what comes.
     pub fn has_inputs(&self, home: &Home) -> bool {
-        let origin = &self.history.origin;
-        let digests = std::iter::once(&origin.data_digest).chain(&origin.weights_digest);
-        digests.into_iter().all(|digest| home.blobs.contains(digest))
+        self.history.origin.digests().all(|digest| home.blobs.contains(digest))
     }
 
     /// Lets the first workers take so long to come and to get ready.
